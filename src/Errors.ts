@@ -1,0 +1,104 @@
+import { Schema } from "effect"
+
+/**
+ * What a caller of Kvorum can get instead of an answer, each documented by what the caller does about it. The client has
+ * already retried inside the call's deadline whatever a retry can help.
+ */
+
+/** Go elsewhere: the node asked does not lead the range, and no leader was found before the deadline. */
+export class NotLeader extends Schema.TaggedError<NotLeader>()("NotLeader", {
+  range: Schema.Number,
+  leader: Schema.UndefinedOr(Schema.Number),
+}) {
+  override get message(): string {
+    const hint = this.leader === undefined ? "no leader is known" : `n${this.leader} leads`
+    return `range ${this.range} is not led by the node asked; ${hint}`
+  }
+}
+
+/** Go elsewhere: the range's bounds or members changed, and its new place was not found before the deadline. */
+export class RangeMoved extends Schema.TaggedError<RangeMoved>()("RangeMoved", {
+  detail: Schema.String,
+}) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/** Wait, then try again: no majority of the range's replicas could be reached in time. Nothing was done. */
+export class QuorumUnavailable extends Schema.TaggedError<QuorumUnavailable>()(
+  "QuorumUnavailable",
+  { detail: Schema.String },
+) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/** Wait, then try again with less: a queue or table is full. Nothing was done. */
+export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", {
+  what: Schema.String,
+}) {
+  override get message(): string {
+    return `${this.what} is full`
+  }
+}
+
+/** Fix the request: the text names the limit or rule that it breaks. Nothing was done. */
+export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("InvalidRequest", {
+  detail: Schema.String,
+}) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/** Fix the request: there is no namespace of this name. Nothing was done. */
+export class NamespaceNotFound extends Schema.TaggedError<NamespaceNotFound>()(
+  "NamespaceNotFound",
+  { namespace: Schema.String },
+) {
+  override get message(): string {
+    return `there is no namespace "${this.namespace}"`
+  }
+}
+
+/** Wait for the repair: stored bytes of this range are damaged on the node that would answer. Nothing was answered from them. */
+export class StorageCorrupt extends Schema.TaggedError<StorageCorrupt>()("StorageCorrupt", {
+  detail: Schema.String,
+}) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/** Find out, by reading: the write may or may not have happened, or may yet happen until it expires. */
+export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()("OutcomeUnknown", {
+  detail: Schema.String,
+}) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+export type KvorumError =
+  | NotLeader
+  | RangeMoved
+  | QuorumUnavailable
+  | Overloaded
+  | InvalidRequest
+  | NamespaceNotFound
+  | StorageCorrupt
+  | OutcomeUnknown
+
+/** Any of them, for decoding. */
+export const KvorumError = Schema.Union([
+  NotLeader,
+  RangeMoved,
+  QuorumUnavailable,
+  Overloaded,
+  InvalidRequest,
+  NamespaceNotFound,
+  StorageCorrupt,
+  OutcomeUnknown,
+])

@@ -1,0 +1,158 @@
+import { Effect } from "effect"
+import type { ClientShape } from "../client/Client.ts"
+import type { KvorumError } from "../Errors.ts"
+import { Prng } from "../lib/prng.ts"
+import { withCluster } from "./Cluster.ts"
+import { Command, Flag } from "./EffectCli.ts"
+import * as Flags from "./Flags.ts"
+import { Latencies } from "./latencies.ts"
+import { note, print, printJson, refusal, usageError } from "./Output.ts"
+
+/**
+ * A closed loop: each caller makes one request, waits for its answer and makes the next. Keys are drawn from 100,000, values have 256 bytes. All
+ * callers share one connection to each node, so that a cluster of up to eight nodes is loaded over at most eight connections.
+ */
+const keyCount = 100_000
+const valueBytes = 256
+const callersMax = 10_000
+/** Callers that load the keys before a run of gets. */
+const loaders = 256
+
+const key = (index: number) => `key-${String(index).padStart(12, "0")}`
+
+interface Run {
+  readonly operation: "put" | "get"
+  readonly namespace: string
+  readonly clients: number
+  readonly seconds: number
+}
+
+interface Tally {
+  readonly latencies: Latencies
+  failed: number
+  /** The last error, in case there were any. */
+  error: KvorumError | undefined
+  /** Gets that found nothing: the keys were loaded, so there must be none. */
+  missing: number
+}
+
+const randomValue = (prng: Prng) => Uint8Array.from({ length: valueBytes }, () => prng.int(0, 255))
+
+const load = (client: ClientShape, namespace: string, value: Uint8Array) => {
+  let next = 0
+  const loader = Effect.gen(function* () {
+    while (next < keyCount) yield* client.put(namespace, key(next++), value)
+  })
+  return Effect.all(
+    Array.from({ length: loaders }, () => loader),
+    {
+      concurrency: "unbounded",
+      discard: true,
+    },
+  )
+}
+
+const oneCaller = (client: ClientShape, run: Run, end: number, seed: number, tally: Tally) =>
+  Effect.gen(function* () {
+    const prng = new Prng(seed)
+    const value = randomValue(prng)
+    for (;;) {
+      const begin = performance.now()
+      if (begin >= end) return
+      const name = key(prng.int(0, keyCount - 1))
+      const call: Effect.Effect<unknown, KvorumError> =
+        run.operation === "put"
+          ? client.put(run.namespace, name, value)
+          : client.get(run.namespace, name).pipe(
+              Effect.tap(({ found }) =>
+                Effect.sync(() => {
+                  if (!found) tally.missing++
+                }),
+              ),
+            )
+      yield* Effect.match(call, {
+        onSuccess: () => tally.latencies.add(Math.round((performance.now() - begin) * 1000)),
+        onFailure: (error) => {
+          tally.failed++
+          tally.error = error
+        },
+      })
+    }
+  })
+
+const measure = Effect.fnUntraced(function* (client: ClientShape, run: Run) {
+  const prng = new Prng(Math.floor(Math.random() * 2 ** 32))
+  // The first call finds the cluster; that is not part of what is measured.
+  yield* client.get(run.namespace, key(0))
+  if (run.operation === "get") {
+    yield* note(`loading ${keyCount} keys`)
+    yield* load(client, run.namespace, randomValue(prng))
+  }
+  const tally: Tally = { latencies: new Latencies(), failed: 0, error: undefined, missing: 0 }
+  const begin = performance.now()
+  const end = begin + run.seconds * 1000
+  const callers = Array.from({ length: run.clients }, () =>
+    oneCaller(client, run, end, prng.uint32(), tally),
+  )
+  yield* Effect.all(callers, { concurrency: "unbounded", discard: true })
+  return { tally, elapsedSeconds: (performance.now() - begin) / 1000 }
+})
+
+export const bench = Command.make(
+  "bench",
+  {
+    operation: Flag.Literals("operation", ["put", "get"]).pipe(
+      Flag.withDescription("What every caller does; gets are linearizable"),
+      Flag.withDefault("put" as const),
+    ),
+    clients: Flag.Int("clients").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("Callers, each with one request under way"),
+      Flag.withDefault(16),
+    ),
+    seconds: Flag.Int("seconds").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("How long; loading keys before gets is not counted"),
+      Flag.withDefault(10),
+    ),
+    namespace: Flag.String("namespace").pipe(
+      Flag.withDescription("Keys key-000000000000 to key-000000099999 of it are written"),
+      Flag.withDefault("default"),
+    ),
+    json: Flags.json,
+    ...Flags.cluster,
+  },
+  Effect.fnUntraced(function* (options) {
+    const { operation, clients, seconds } = options
+    if (clients < 1 || clients > callersMax) {
+      return yield* usageError(`--clients must be 1 to ${callersMax}`)
+    }
+    if (seconds < 1) return yield* usageError("--seconds must be above 0")
+    const { tally, elapsedSeconds } = yield* withCluster(options, (client) =>
+      measure(client, options),
+    )
+    const { latencies, failed, error, missing } = tally
+    if (error !== undefined)
+      yield* note(`${failed} failed, the last with ${error._tag}: ${error.message}`)
+    if (missing > 0) return yield* refusal(`${missing} of the keys that were loaded were not found`)
+    const [p50Us, p99Us] = latencies.percentiles([0.5, 0.99]) as [number, number]
+    const opsPerSecond = Math.round((latencies.count / elapsedSeconds) * 10) / 10
+    if (options.json) {
+      yield* printJson({ operation, clients, seconds, opsPerSecond, p50Us, p99Us, failed })
+    } else {
+      yield* print(
+        `${operation} clients=${clients} seconds=${seconds} ops/s=${opsPerSecond} p50_us=${p50Us} p99_us=${p99Us} failed=${failed}`,
+      )
+    }
+    if (latencies.count === 0) return yield* refusal("no request succeeded")
+  }),
+).pipe(
+  Command.withShortDescription("Measure a cluster"),
+  Command.withDescription(
+    "Loads a cluster in a closed loop over at most eight connections: 100,000 keys at random, 256-byte values, one request a call. It writes those keys into the namespace.",
+  ),
+  Command.withExamples([
+    { command: "kvorum bench --operation put --clients 128 --seconds 10", description: "puts" },
+    { command: "kvorum bench --operation get --clients 16 --json", description: "gets, as JSON" },
+  ]),
+)

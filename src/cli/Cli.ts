@@ -1,0 +1,39 @@
+import packageJson from "../../package.json" with { type: "json" }
+import { batch } from "./Batch.ts"
+import { bench } from "./Bench.ts"
+import { cas } from "./Cas.ts"
+import { del } from "./Delete.ts"
+import { Command } from "./EffectCli.ts"
+import { get } from "./Get.ts"
+import { put } from "./Put.ts"
+import { ranges } from "./Ranges.ts"
+import { scan } from "./Scan.ts"
+import { serve } from "./Serve.ts"
+import { start } from "./Start.ts"
+import { status } from "./Status.ts"
+
+/**
+ * The `kvorum` command: a file per command, and here what they have in common.
+ *
+ * 1. `main.ts` hands the words of the command line to `run`; Effect's command-line modules, which only EffectCli.ts imports, parse them and print
+ *    help. A wrong invocation ends with exit code 2 and one line per mistake on stderr.
+ * 2. `start` is a supervisor (Supervisor.ts): it checks everything that could be in the way before it changes anything (StartChecks.ts), runs one
+ *    `serve` process per node, and says when every range has a leader.
+ * 3. `serve` is one node: server/Node.ts as a layer, until a signal, the end of stdin (if asked) or a failure.
+ * 4. The others are clients. Cluster.ts finds the cluster (addresses.ts) and turns the client's typed errors into exit codes; each command file reads its
+ *    arguments as bytes (Input.ts, textBytes.ts), makes one call, and prints.
+ *
+ * Rules that scripts may rely on, held by test/cli and test/processes:
+ * - Data goes to stdout, everything else to stderr. With `--json`, stdout ends in exactly one line, for a refusal too.
+ * - Exit codes (Output.ts): 0 done, 1 refused, 2 usage, 3 outcome unknown, 4 key absent or condition false.
+ * - Keys and values are bytes, from argument to output: text by default, `--hex`, and stdin for `-`.
+ * - Node ids read n1, n2, ... wherever people see them.
+ *
+ * Left out: a shell of its own, and commands for what the cluster cannot do yet (joining, namespaces, moving ranges).
+ */
+export const command = Command.make("kvorum").pipe(
+  Command.withDescription("A distributed key-value store: strong ranges on Raft, one LSM engine."),
+  Command.withSubcommands([start, serve, put, get, del, cas, scan, batch, status, ranges, bench]),
+)
+
+export const run = Command.runWith(command, { version: packageJson.version })

@@ -1,0 +1,67 @@
+import { Option } from "effect"
+import { portBaseDefault } from "./addresses.ts"
+import { Argument, Flag } from "./EffectCli.ts"
+
+/** Flags and arguments that several commands share. */
+
+/** A switch. It never takes the next word as its value, so that `put default --json 1 x` keeps its key `1`. */
+export function toggle(name: string, description: string): Flag.Flag<boolean> {
+  return Flag.Boolean(name).pipe(
+    Flag.withOptionalValue("true"),
+    Flag.withoutNegation,
+    Flag.withDescription(description),
+    Flag.withDefault(false),
+  )
+}
+
+/** `undefined` in place of `None`, which reads better outside the library. */
+export function maybe<A>(flag: Flag.Flag<A>): Flag.Flag<A | undefined> {
+  return flag.pipe(Flag.optional, Flag.map(Option.getOrUndefined))
+}
+
+export const json = toggle("json", "Print exactly one line of JSON, the last on stdout")
+
+export const hex = toggle(
+  "hex",
+  "Keys and values on the command line and in the output are hexadecimal",
+)
+
+export const namespace = Argument.String("namespace").pipe(
+  Argument.withDescription("Namespace; a new cluster has one, `default`"),
+)
+
+export const key = Argument.String("key").pipe(
+  Argument.withDescription("Key: text, hexadecimal with --hex, or - for the bytes of stdin"),
+)
+
+export const value = Argument.String("value").pipe(
+  Argument.withDescription("Value: text, hexadecimal with --hex, or - for the bytes of stdin"),
+)
+
+/** Where the cluster is found. */
+export const cluster = {
+  endpoints: maybe(
+    Flag.String("endpoints").pipe(
+      Flag.withMetavar("HOST:PORT,..."),
+      Flag.withDescription(
+        "Client addresses of nodes; else --port-base, else the variable KVORUM_ENDPOINTS, " +
+          `else the ports of npm start (${portBaseDefault + 1} and up)`,
+      ),
+    ),
+  ),
+  portBase: maybe(
+    Flag.Int("port-base").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("The cluster that `kvorum start --port-base N` started on this machine"),
+    ),
+  ),
+  timeoutMs: Flag.Int("timeout-ms").pipe(
+    Flag.withMetavar("N"),
+    Flag.withDescription("How long to try before giving up"),
+    Flag.withDefault(10_000),
+  ),
+}
+
+export const data = Flag.String("data").pipe(Flag.withMetavar("DIR"))
+
+export const host = Flag.String("host").pipe(Flag.withMetavar("ADDRESS"))

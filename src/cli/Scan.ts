@@ -1,0 +1,115 @@
+import { Effect } from "effect"
+import type { ClientShape, ScanEntry } from "../client/Client.ts"
+import type { KvorumError } from "../Errors.ts"
+import { toHex } from "../lib/bytes.ts"
+import { limits } from "../wire/limits.ts"
+import { withCluster } from "./Cluster.ts"
+import { Command, Flag } from "./EffectCli.ts"
+import * as Flags from "./Flags.ts"
+import { level } from "./Get.ts"
+import { note, print, printJson, usageError } from "./Output.ts"
+import { argumentBytes, jsonBytes, lineText } from "./textBytes.ts"
+
+interface ScanRequest {
+  readonly namespace: string
+  readonly prefix: Uint8Array
+  readonly limit: number
+  readonly cursor: string | undefined
+  readonly level: "linearizable" | "local"
+}
+
+/** Hands page after page to `each`; the cursor to go on from, if there is more. */
+const walk = Effect.fnUntraced(function* (
+  client: ClientShape,
+  request: ScanRequest,
+  each: (entries: ReadonlyArray<ScanEntry>) => Effect.Effect<void>,
+): Effect.fn.Return<string | undefined, KvorumError> {
+  let cursor = request.cursor
+  let left = request.limit
+  for (;;) {
+    const page = yield* client.scanPage(request.namespace, {
+      prefix: request.prefix,
+      level: request.level,
+      limit: Math.min(left, limits.scanPageEntries),
+      ...(cursor === undefined ? {} : { cursor }),
+    })
+    yield* each(page.entries)
+    left -= page.entries.length
+    cursor = page.cursor
+    if (cursor === undefined || left === 0) return cursor
+  }
+})
+
+export const scan = Command.make(
+  "scan",
+  {
+    namespace: Flags.namespace,
+    prefix: Flag.String("prefix").pipe(
+      Flag.withDescription("Only keys that begin with it"),
+      Flag.withDefault(""),
+    ),
+    limit: Flag.Int("limit").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("At most so many keys"),
+      Flag.withDefault(1000),
+    ),
+    cursor: Flags.maybe(
+      Flag.String("cursor").pipe(
+        Flag.withDescription("Go on where an earlier scan of the same prefix stopped"),
+      ),
+    ),
+    level,
+    hex: Flags.hex,
+    json: Flags.json,
+    ...Flags.cluster,
+  },
+  Effect.fnUntraced(function* (options) {
+    const { hex, json } = options
+    const prefix = argumentBytes(options.prefix, hex)
+    if (prefix === undefined) return yield* usageError("--prefix is not hexadecimal")
+    if (options.limit < 1) return yield* usageError("--limit must be above 0")
+    const request = { ...options, prefix }
+    if (json) {
+      const entries: Array<unknown> = []
+      const cursor = yield* withCluster(options, (client) =>
+        walk(client, request, (page) =>
+          Effect.sync(() => {
+            for (const { key, value, version } of page) {
+              entries.push({
+                ...jsonBytes("key", key, hex),
+                ...jsonBytes("value", value, hex),
+                version,
+              })
+            }
+          }),
+        ),
+      )
+      return yield* printJson({ entries, ...(cursor === undefined ? {} : { cursor }) })
+    }
+    const show = hex ? toHex : lineText
+    const cursor = yield* withCluster(options, (client) =>
+      walk(client, request, (page) =>
+        Effect.forEach(page, ({ key, value }) => print(`${show(key)}\t${show(value)}`), {
+          discard: true,
+        }),
+      ),
+    )
+    if (cursor !== undefined) yield* note(`more: --cursor ${cursor}`)
+  }),
+).pipe(
+  Command.withShortDescription("List keys and values"),
+  Command.withDescription(
+    "Prints a line per key: key, tab, value; in text, backslash, control characters and bytes that are no UTF-8 are escaped as \\\\ \\t \\n \\r \\xNN, and --hex prints both in " +
+      "hexadecimal. ORDER: keys come in order of slot (a hash of the key), and inside a slot in order of bytes; so keys that begin alike are spread over all ranges, the " +
+      "scan asks all of them, and the lines are not sorted. HASH TAGS: the slot of a key with a tag, such as {user1}:name, is that of `user1` alone. A --prefix that holds a whole tag, " +
+      "such as {user1}: , therefore reads one slot of one range, and its lines are sorted. A scan is linearizable inside a page of a range, not a snapshot of all. " +
+      "When there is more than --limit, stderr (or `cursor` of --json) says where to go on.",
+  ),
+  Command.withExamples([
+    {
+      command: "kvorum scan default --prefix user: --limit 100",
+      description: "through all ranges",
+    },
+    { command: "kvorum scan default --prefix '{user1}:'", description: "one slot, sorted" },
+  ]),
+)

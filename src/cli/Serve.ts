@@ -1,0 +1,174 @@
+import { existsSync, mkdirSync } from "node:fs"
+import { join } from "node:path"
+import { Context, Effect, Layer } from "effect"
+import * as Node from "../Node.ts"
+import { StoreFailure } from "../server/Store.ts"
+import {
+  clientOf,
+  formatAddress,
+  localMembers,
+  type Member,
+  parseMembers,
+  portBaseDefault,
+  portBaseProblem,
+} from "./addresses.ts"
+import { probeMembers } from "./Cluster.ts"
+import { clusterFileName, identityFileName } from "./clusterData.ts"
+import { Command, Flag } from "./EffectCli.ts"
+import * as Flags from "./Flags.ts"
+import * as Log from "./Log.ts"
+import { note, refusal, usageError } from "./Output.ts"
+import { untilAbandoned } from "./Supervisor.ts"
+
+interface ServeOptions {
+  readonly data: string
+  readonly id: number | undefined
+  readonly cluster: string | undefined
+  readonly host: string | undefined
+  readonly portBase: number | undefined
+  readonly stopWithStdin: boolean
+}
+
+export const serve = Command.make(
+  "serve",
+  {
+    data: Flags.data.pipe(
+      Flag.withDescription("Where this node keeps its data; made if it is not there"),
+    ),
+    id: Flags.maybe(
+      Flag.Int("id").pipe(
+        Flag.withMetavar("N"),
+        Flag.withDescription("Which of the --cluster's nodes this is; 1 is called n1"),
+      ),
+    ),
+    cluster: Flags.maybe(
+      Flag.String("cluster").pipe(
+        Flag.withMetavar("1=HOST:PORT,2=..."),
+        Flag.withDescription(
+          "Every node of the cluster with the address for its peers, the same list on every node. " +
+            "Clients use the same host and the peer port less 100",
+        ),
+      ),
+    ),
+    host: Flags.maybe(
+      Flags.host.pipe(
+        Flag.withDescription(
+          "The address to bind, for clients and peers; default: this node's host in --cluster, else 127.0.0.1",
+        ),
+      ),
+    ),
+    portBase: Flags.maybe(
+      Flag.Int("port-base").pipe(
+        Flag.withMetavar("N"),
+        Flag.withDescription(
+          `Without --cluster: clients at port N + 1, peers at N + 101 (${portBaseDefault})`,
+        ),
+      ),
+    ),
+    stopWithStdin: Flags.toggle(
+      "stop-with-stdin",
+      "Stop when stdin ends; for a process that starts nodes and must not outlive them",
+    ),
+  },
+  (options) => Effect.scoped(runNode(options)).pipe(Effect.provide(Log.layer)),
+).pipe(
+  Command.withShortDescription("Run one node"),
+  Command.withDescription(
+    "Runs one node until Ctrl-C. With --data alone it is a whole cluster of one node. With --id and --cluster it is one of a fixed set of nodes: " +
+      "start each of them once with an empty directory and the same list. Joining a cluster that runs already is not possible yet.",
+  ),
+  Command.withExamples([
+    { command: "kvorum serve --data /var/lib/kvorum", description: "a cluster of one node" },
+    {
+      command:
+        "kvorum serve --data /var/lib/kvorum --id 2 --cluster 1=10.0.0.1:7501,2=10.0.0.2:7502,3=10.0.0.3:7503",
+      description: "the second of three; clients reach it at 10.0.0.2:7402",
+    },
+  ]),
+)
+
+/** The members, or a sentence that says what is wrong with the options. */
+function membersOf(options: ServeOptions): ReadonlyArray<Member> | string {
+  const { id, cluster, portBase } = options
+  if (cluster === undefined) {
+    if (id !== undefined && id !== 1) return `--id ${id} needs --cluster`
+    const problem = portBaseProblem(portBase ?? portBaseDefault)
+    if (problem !== undefined) return problem
+    const host = options.host ?? "127.0.0.1"
+    return localMembers({ nodes: 1, host, portBase: portBase ?? portBaseDefault })
+  }
+  if (portBase !== undefined) return "--port-base does not go with --cluster, which names the ports"
+  if (id === undefined) return "--cluster needs --id: which of its nodes is this?"
+  const members = parseMembers(cluster)
+  if (typeof members === "string") return `--cluster: ${members}`
+  if (!members.some((member) => member.id === id)) return `--cluster names no node ${id}`
+  return members
+}
+
+const runNode = Effect.fnUntraced(function* (options: ServeOptions) {
+  const members = membersOf(options)
+  if (typeof members === "string") return yield* usageError(members)
+  const id = options.id ?? 1
+  const self = members[id - 1] as Member
+  yield* prepareDirectory({ directory: options.data, id, members })
+  const layer = Node.layer({
+    dataDirectory: options.data,
+    node: id,
+    members: members.map((member) => ({
+      node: member.id,
+      peer: member.peer,
+      client: clientOf(member.peer),
+    })),
+    bindHost: options.host ?? self.peer.host,
+  })
+  const context = yield* Layer.build(layer).pipe(Effect.mapError(explain))
+  const addresses = `clients ${formatAddress(clientOf(self.peer))}, peers ${formatAddress(self.peer)}`
+  yield* note(`n${id} is up: ${addresses}, data in ${options.data}`)
+  const failed = Context.get(context, StoreFailure).failed.pipe(Effect.mapError(explain))
+  const stdin = options.stopWithStdin ? untilStdinEnds : Effect.never
+  yield* Effect.raceFirst(
+    failed,
+    Effect.raceFirst(
+      stdin,
+      untilAbandoned(() => true),
+    ),
+  )
+})
+
+const explain = (error: { readonly message: string }) => refusal(error.message)
+
+/** Waits for the end of stdin; what arrives there is thrown away. */
+const untilStdinEnds = Effect.promise(async () => {
+  for await (const _ of Bun.stdin.stream()) {
+    // Nothing is said on this pipe; that it is open is all.
+  }
+})
+
+/** Refuses a directory that is not a node's, and a new directory while the other nodes already are a cluster without it. */
+const prepareDirectory = Effect.fnUntraced(function* (options: {
+  readonly directory: string
+  readonly id: number
+  readonly members: ReadonlyArray<Member>
+}) {
+  const { directory, id, members } = options
+  if (existsSync(join(directory, clusterFileName))) {
+    return yield* refusal(
+      `${directory} is the data of \`kvorum start\`, a folder for each node: use one of those`,
+    )
+  }
+  if (!existsSync(join(directory, identityFileName))) {
+    const others = members.filter((member) => member.id !== id)
+    const found = yield* probeMembers(others.map(({ peer }) => clientOf(peer)))
+    const expected = members.map((member) => member.id).join()
+    if (found !== undefined && found.nodes.join() !== expected) {
+      const named = found.nodes.map((node) => `n${node}`).join(", ")
+      return yield* refusal(
+        `${found.address} belongs to a running cluster of ${named}: joining a running cluster is not possible yet`,
+      )
+    }
+  }
+  yield* Effect.try({
+    try: () => mkdirSync(directory, { recursive: true, mode: 0o700 }),
+    catch: (error) => refusal(`cannot make ${directory}: ${(error as Error).message}`),
+  })
+})

@@ -1,0 +1,233 @@
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join, relative, resolve } from "node:path"
+import { Deferred, Effect } from "effect"
+import {
+  clientOf,
+  formatAddress,
+  localMembers,
+  type Member,
+  nodesMax,
+  portBaseDefault,
+  portBaseProblem,
+} from "./addresses.ts"
+import { awaitLeaders } from "./Cluster.ts"
+import { clusterFileName, formatClusterData, nodeDirectory } from "./clusterData.ts"
+import { Command, Flag } from "./EffectCli.ts"
+import * as Flags from "./Flags.ts"
+import { type CommandEnded, note, print, refusal, usageError } from "./Output.ts"
+import { parents, parentsAlive } from "./Parents.ts"
+import { checkDirectory, checkPorts, holdDirectory } from "./StartChecks.ts"
+import {
+  type NodePlan,
+  type NodeProcess,
+  restartCommand,
+  spawnNodeUnsafe,
+  stopNodes,
+  untilAbandoned,
+} from "./Supervisor.ts"
+
+const dataDefault = ".kvorum"
+/** A start with much data to recover takes its time, but one that never ends must say so. */
+const readyLimitMs = 60_000
+const readyNoticeMs = 10_000
+
+interface StartOptions {
+  readonly nodes: number
+  readonly data: string | undefined
+  readonly portBase: number
+  readonly host: string
+  readonly ephemeral: boolean
+}
+
+export const start = Command.make(
+  "start",
+  {
+    nodes: Flag.Int("nodes").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription(`How many nodes, 1 to ${nodesMax}; the same as when the data was made`),
+      Flag.withDefault(3),
+    ),
+    data: Flags.maybe(
+      Flags.data.pipe(
+        Flag.withDescription(`Where the data is kept, a folder for each node (${dataDefault})`),
+      ),
+    ),
+    portBase: Flag.Int("port-base").pipe(
+      Flag.withMetavar("N"),
+      Flag.withDescription("Node i takes clients at port N + i and other nodes at N + 100 + i"),
+      Flag.withDefault(portBaseDefault),
+    ),
+    host: Flags.host.pipe(
+      Flag.withDescription("The address that every node binds"),
+      Flag.withDefault("127.0.0.1"),
+    ),
+    ephemeral: Flags.toggle(
+      "ephemeral",
+      "Keep the data in a temporary folder (inside --data DIR, if given) and remove it at the end",
+    ),
+  },
+  (options) => Effect.scoped(runCluster(options)),
+).pipe(
+  Command.withShortDescription("Start a cluster on this machine"),
+  Command.withDescription(
+    "Starts a cluster of node processes on this machine and keeps it until Ctrl-C. A second start finds the data of the first. " +
+      "A node that dies is reported with the command that starts it again; it is not restarted.",
+  ),
+  Command.withExamples([
+    { command: "npm start", description: "three nodes, clients at 127.0.0.1:7401 to 7403" },
+    {
+      command: "npm start -- --nodes 5 --data /var/tmp/five --port-base 7800",
+      description: "five nodes elsewhere",
+    },
+    { command: "npm start -- --ephemeral", description: "a cluster that leaves nothing behind" },
+  ]),
+)
+
+const runCluster = Effect.fnUntraced(function* (options: StartOptions) {
+  const { nodes, portBase, host } = options
+  if (nodes < 1 || nodes > nodesMax) return yield* usageError(`--nodes must be 1 to ${nodesMax}`)
+  const problem = portBaseProblem(portBase)
+  if (problem !== undefined) return yield* usageError(problem)
+  const members = localMembers({ nodes, host, portBase })
+  const chain = process.env.npm_lifecycle_event === undefined ? [] : parents()
+  yield* checkPorts(members)
+  const directory = yield* prepareDirectory(options)
+  const plans = members.map(
+    ({ id }): NodePlan => ({ id, directory: join(directory, nodeDirectory(id)), members }),
+  )
+  const supervise = superviseNodes({ plans, members, directory, ephemeral: options.ephemeral })
+  const abandoned = untilAbandoned(() => parentsAlive(chain)).pipe(
+    Effect.andThen(note("The process that started this cluster has gone.")),
+  )
+  yield* Effect.raceFirst(supervise, abandoned)
+})
+
+/** The directory to use, locked until the scope closes. Nothing is made before everything has been checked. */
+const prepareDirectory = Effect.fnUntraced(function* (options: StartOptions) {
+  const given = options.data === undefined ? undefined : resolve(options.data)
+  if (options.ephemeral) return yield* temporaryDirectory(given)
+  const directory = given ?? resolve(dataDefault)
+  const shown = relative(process.cwd(), directory) || "."
+  const path = shown.startsWith("..") ? directory : shown
+  yield* checkDirectory({ directory: path, nodes: options.nodes })
+  yield* Effect.try({
+    try: () => mkdirSync(path, { recursive: true, mode: 0o700 }),
+    catch: (error) => refusal(`cannot make ${path}: ${(error as Error).message}`),
+  })
+  yield* holdDirectory(path)
+  // Once more under the lock: another start may have finished in between.
+  yield* checkDirectory({ directory: path, nodes: options.nodes })
+  const file = join(path, clusterFileName)
+  if (!existsSync(file)) writeFileSync(file, formatClusterData({ nodes: options.nodes }))
+  return path
+})
+
+const temporaryDirectory = (parent: string | undefined) =>
+  Effect.acquireRelease(
+    Effect.try({
+      try: () => {
+        const made = parent !== undefined && !existsSync(parent)
+        if (made) mkdirSync(parent, { recursive: true, mode: 0o700 })
+        return { made, path: mkdtempSync(join(parent ?? tmpdir(), "kvorum-")) }
+      },
+      catch: (error) => refusal(`cannot make a temporary folder: ${(error as Error).message}`),
+    }),
+    ({ made, path }) =>
+      Effect.sync(() => {
+        rmSync(path, { recursive: true, force: true })
+        if (made) rmdirSync(parent as string)
+      }).pipe(Effect.catchCause(() => note(`kvorum: could not remove ${path}`))),
+  ).pipe(Effect.map(({ path }) => path))
+
+interface Supervision {
+  readonly plans: ReadonlyArray<NodePlan>
+  readonly members: ReadonlyArray<Member>
+  readonly directory: string
+  readonly ephemeral: boolean
+}
+
+/** Ends when the last node has exited, with failure; interruption stops the nodes. */
+const superviseNodes = Effect.fnUntraced(function* (supervision: Supervision) {
+  const { plans, members } = supervision
+  const nodes: Array<NodeProcess> = []
+  const state = { ready: false, stopping: false }
+  const lost = yield* Deferred.make<never, CommandEnded>()
+  const onExit = (node: NodeProcess, code: number) => {
+    if (state.stopping) return
+    const plan = plans[node.id - 1] as NodePlan
+    if (!state.ready) {
+      Deferred.doneUnsafe(
+        lost,
+        Effect.fail(refusal(`node n${node.id} did not start (exit code ${code})`)),
+      )
+      return
+    }
+    Effect.runSync(note(died(plan, node, code)))
+    if (nodes.every(({ alive }) => !alive)) {
+      Deferred.doneUnsafe(lost, Effect.fail(refusal("no node is left")))
+    }
+  }
+  yield* Effect.addFinalizer(() =>
+    Effect.suspend(() => {
+      state.stopping = true
+      return stopNodes(nodes)
+    }),
+  )
+  const running = Effect.gen(function* () {
+    for (const plan of plans) nodes.push(spawnNodeUnsafe(plan, onExit))
+    yield* awaitReady(members)
+    state.ready = true
+    yield* print(welcome(supervision, nodes))
+    return yield* Effect.never
+  })
+  return yield* Effect.raceFirst(running, Deferred.await(lost))
+})
+
+const awaitReady = (members: ReadonlyArray<Member>) => {
+  const endpoints = members.map(({ peer }) => clientOf(peer))
+  const notice = Effect.sleep(readyNoticeMs).pipe(
+    Effect.andThen(
+      note("Still waiting for every node to be ready and every range to have a leader."),
+    ),
+    Effect.andThen(Effect.never),
+  )
+  return Effect.raceFirst(awaitLeaders({ endpoints, nodes: members.length }), notice).pipe(
+    Effect.timeoutOrElse({
+      duration: readyLimitMs,
+      orElse: () => Effect.fail(refusal(`the cluster is not ready after ${readyLimitMs / 1000} s`)),
+    }),
+  )
+}
+
+function died(plan: NodePlan, node: NodeProcess, code: number): string {
+  return [
+    `Node n${node.id} (pid ${node.pid}) has died with exit code ${code}. To start it again, in another terminal:`,
+    `    ${restartCommand(plan)}`,
+  ].join("\n")
+}
+
+function welcome(supervision: Supervision, nodes: ReadonlyArray<NodeProcess>): string {
+  const { members, directory, ephemeral } = supervision
+  const first = clientOf((members[0] as Member).peer)
+  const usual = first.host === "127.0.0.1" && first.port === portBaseDefault + 1
+  const kvorum = usual
+    ? "npx kvorum"
+    : `KVORUM_ENDPOINTS=${members.map(({ peer }) => formatAddress(clientOf(peer))).join(",")} npx kvorum`
+  const lines = members.map(({ id, peer }) => {
+    const client = formatAddress(clientOf(peer))
+    return `    n${id}  clients ${client}  peers ${formatAddress(peer)}  pid ${nodes[id - 1]?.pid}`
+  })
+  return [
+    `Kvorum is ready: ${members.length === 1 ? "1 node" : `${members.length} nodes`}, data in ${directory}${ephemeral ? " (removed at the end)" : ""}`,
+    ...lines,
+    "",
+    "In another terminal:",
+    `    ${kvorum} put default greeting hello`,
+    `    ${kvorum} get default greeting`,
+    `    ${kvorum} status`,
+    `    ${kvorum} --help`,
+    "",
+    "Ctrl-C stops all nodes.",
+  ].join("\n")
+}

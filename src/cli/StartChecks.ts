@@ -1,0 +1,135 @@
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
+import { join } from "node:path"
+import { Effect } from "effect"
+import { DirectoryInUse, DirectoryLock, lockFileName } from "../disk/DirectoryLock.ts"
+import { type Address, clientOf, formatAddress, type Member } from "./addresses.ts"
+import {
+  clusterFileName,
+  identityFileName,
+  nodeDirectory,
+  parseClusterData,
+  parseIdentity,
+} from "./clusterData.ts"
+import { type CommandEnded, refusal } from "./Output.ts"
+
+/**
+ * What must hold before a cluster is started. Each check reads only, so that a start that is refused has changed nothing, and each refusal is
+ * one line that names what is in the way.
+ */
+
+/** Fails if anything listens on an address that the nodes need. */
+export const checkPorts = Effect.fnUntraced(function* (
+  members: ReadonlyArray<Member>,
+): Effect.fn.Return<void, CommandEnded> {
+  for (const member of members) {
+    yield* checkPort(clientOf(member.peer), `n${member.id}'s clients`)
+    yield* checkPort(member.peer, `n${member.id}'s peers`)
+  }
+})
+
+const checkPort = Effect.fnUntraced(function* (
+  address: Address,
+  purpose: string,
+): Effect.fn.Return<void, CommandEnded> {
+  const problem = yield* Effect.sync(() => {
+    try {
+      const listener = Bun.listen({
+        hostname: address.host,
+        port: address.port,
+        exclusive: true,
+        socket: { data() {} },
+      })
+      listener.stop(true)
+      return undefined
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code ?? String(error)
+    }
+  })
+  if (problem === undefined) return
+  const where = formatAddress(address)
+  if (problem === "EADDRINUSE") {
+    return yield* refusal(
+      `port ${address.port} (${where}, for ${purpose}) is in use; choose others with --port-base N`,
+    )
+  }
+  return yield* refusal(`cannot listen on ${where} (for ${purpose}): ${problem}`)
+})
+
+/**
+ * Fails if `directory` holds a cluster of another size, of a newer format or with a node that runs, or something that is no cluster. A directory
+ * that is not there, or is empty, passes.
+ */
+export const checkDirectory = Effect.fnUntraced(function* (options: {
+  readonly directory: string
+  readonly nodes: number
+}): Effect.fn.Return<void, CommandEnded> {
+  const { directory, nodes } = options
+  if (!existsSync(directory)) return
+  if (!statSync(directory).isDirectory()) return yield* refusal(`${directory} is not a directory`)
+  const path = join(directory, clusterFileName)
+  if (!existsSync(path)) {
+    const found = readdirSync(directory).filter((name) => !name.startsWith("."))
+    // A lock file alone is what a start leaves that was ended before it wrote anything else.
+    if (found.some((name) => name !== "LOCK")) {
+      return yield* refusal(
+        `${directory} holds ${found[0]} but no ${clusterFileName}: it is not the data of \`kvorum start\``,
+      )
+    }
+    return
+  }
+  const data = parseClusterData(readFileSync(path, "utf8"))
+  if (typeof data === "string") return yield* refusal(`${path} ${data}`)
+  if (data.nodes !== nodes) {
+    return yield* refusal(
+      `${directory} holds a cluster of ${data.nodes} nodes, not ${nodes}: start it with --nodes ${data.nodes}, or choose another --data DIR`,
+    )
+  }
+  const clusters = new Map<string, string>()
+  for (let node = 1; node <= nodes; node++) {
+    const folder = join(directory, nodeDirectory(node))
+    if (!existsSync(folder)) continue
+    yield* checkIdentity({ folder, node, clusters })
+    if (existsSync(join(folder, lockFileName))) yield* Effect.scoped(holdDirectory(folder))
+  }
+})
+
+/** Fails unless a node's folder is that node's, of a known format, and of the cluster of the folders looked at before. */
+const checkIdentity = Effect.fnUntraced(function* (options: {
+  readonly folder: string
+  readonly node: number
+  readonly clusters: Map<string, string>
+}): Effect.fn.Return<void, CommandEnded> {
+  const { folder, node, clusters } = options
+  const path = join(folder, identityFileName)
+  if (!existsSync(path)) return
+  const identity = parseIdentity(readFileSync(path, "utf8"))
+  if (typeof identity === "string") return yield* refusal(`${path} ${identity}`)
+  if (identity.node !== node) {
+    return yield* refusal(`${folder} is the data of node n${identity.node}, not of n${node}`)
+  }
+  for (const [other, clusterId] of clusters) {
+    if (clusterId !== identity.clusterId) {
+      return yield* refusal(
+        `${folder} belongs to another cluster (${identity.clusterId}) than ${other} (${clusterId})`,
+      )
+    }
+  }
+  clusters.set(folder, identity.clusterId)
+})
+
+/** Holds the lock of an existing directory until the scope closes; fails when another process has it. */
+export const holdDirectory = (directory: string) =>
+  Effect.acquireRelease(
+    Effect.try({
+      try: () => DirectoryLock.acquire(directory),
+      catch: (error) =>
+        refusal(
+          error instanceof DirectoryInUse
+            ? `${error.message}; choose another --data DIR`
+            : error instanceof Error
+              ? error.message
+              : String(error),
+        ),
+    }),
+    (lock) => Effect.sync(() => lock.release()),
+  )

@@ -1,0 +1,134 @@
+import { fileURLToPath } from "node:url"
+import { Deferred, Effect } from "effect"
+import { formatMembers, type Member } from "./addresses.ts"
+import { note } from "./Output.ts"
+
+/**
+ * Runs the nodes of a cluster as child processes.
+ *
+ * - Each node holds the reading end of a pipe whose other end only the supervisor has. The kernel closes it however the supervisor ends,
+ *   `kill -9` included, and the node then stops by itself.
+ * - A node that dies is reported, with the command that starts it again, and is not started by the supervisor: a
+ *   crash that repeats itself must be seen, not hidden.
+ * - Nodes do not see the terminal's Ctrl-C: they have sessions of their own, so that one process decides when all of them stop.
+ */
+export interface NodeProcess {
+  readonly id: number
+  readonly pid: number
+  readonly exited: Promise<number>
+  readonly kill: (signal: NodeJS.Signals) => void
+  alive: boolean
+}
+
+export interface NodePlan {
+  readonly id: number
+  readonly directory: string
+  readonly members: ReadonlyArray<Member>
+}
+
+/** Time for a node to stop by itself; then it is killed. All of them together must be gone within 3 s. */
+const stopGraceMs = 2_000
+
+const mainPath = fileURLToPath(new URL("../main.ts", import.meta.url))
+
+function serveArguments(plan: NodePlan): ReadonlyArray<string> {
+  return [
+    "serve",
+    "--data",
+    plan.directory,
+    "--id",
+    String(plan.id),
+    "--cluster",
+    formatMembers(plan.members),
+  ]
+}
+
+function quote(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+}
+
+/** What a person types to start this one node. */
+export function restartCommand(plan: NodePlan): string {
+  return ["npx", "kvorum", ...serveArguments(plan).map(quote)].join(" ")
+}
+
+/** Starts a node, which the caller must stop. What it says goes to stderr, a prefix before each line. */
+export function spawnNodeUnsafe(
+  plan: NodePlan,
+  onExit: (node: NodeProcess, code: number) => void,
+): NodeProcess {
+  const child = Bun.spawn(
+    [process.execPath, mainPath, ...serveArguments(plan), "--stop-with-stdin"],
+    { stdin: "pipe", stdout: "pipe", stderr: "pipe", detached: true },
+  )
+  const node: NodeProcess = {
+    id: plan.id,
+    pid: child.pid,
+    exited: child.exited,
+    kill: (signal) => child.kill(signal),
+    alive: true,
+  }
+  const prefix = `n${plan.id} | `
+  const copied = [copyLines(child.stdout, prefix), copyLines(child.stderr, prefix)]
+  void child.exited.then((code) =>
+    // Its last words first.
+    Promise.all(copied).then(() => {
+      node.alive = false
+      onExit(node, code)
+    }),
+  )
+  return node
+}
+
+function copyLines(stream: ReadableStream<Uint8Array>, prefix: string): Promise<void> {
+  const decoder = new TextDecoder()
+  let rest = ""
+  const print = (line: string) => Effect.runSync(note(prefix + line))
+  const reader = stream.getReader()
+  const next = (): Promise<void> =>
+    reader.read().then(({ done, value }) => {
+      rest += done ? decoder.decode() : decoder.decode(value, { stream: true })
+      const lines = rest.split("\n")
+      rest = lines.pop() as string
+      for (const line of lines) print(line)
+      if (!done) return next()
+      if (rest !== "") print(rest)
+      return undefined
+    })
+  return next().catch(() => undefined)
+}
+
+const stopNode = (node: NodeProcess): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (!node.alive) return Effect.void
+    node.kill("SIGTERM")
+    const exited = Effect.promise(() => node.exited)
+    return exited.pipe(
+      Effect.timeoutOrElse({
+        duration: stopGraceMs,
+        orElse: () => {
+          node.kill("SIGKILL")
+          return exited
+        },
+      }),
+      Effect.asVoid,
+    )
+  })
+
+/** Stops all nodes at the same time. */
+export const stopNodes = (nodes: ReadonlyArray<NodeProcess>): Effect.Effect<void> =>
+  Effect.forEach(nodes, stopNode, { concurrency: "unbounded", discard: true })
+
+/** Ends when `SIGHUP` arrives, or when `alive` is no longer true, looked at four times a second. */
+export const untilAbandoned = Effect.fnUntraced(function* (alive: () => boolean) {
+  const abandoned = yield* Deferred.make<void>()
+  const onHangup = () => Deferred.doneUnsafe(abandoned, Effect.void)
+  yield* Effect.acquireRelease(
+    Effect.sync(() => process.on("SIGHUP", onHangup)),
+    () => Effect.sync(() => process.removeListener("SIGHUP", onHangup)),
+  )
+  const watch = Effect.gen(function* () {
+    while (alive()) yield* Effect.sleep("250 millis")
+  })
+  yield* Effect.raceFirst(Deferred.await(abandoned), watch)
+})

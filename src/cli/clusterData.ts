@@ -1,0 +1,66 @@
+/**
+ * `cluster.json` at the top of the directory that `kvorum start` keeps: which cluster the folders `n1`, `n2`, ... beside it belong to.
+ * Written once, before the first node is started. Stored: do not change, raise `format` instead.
+ */
+export const clusterFileName = "cluster.json"
+export const clusterFormat = 1
+
+export interface ClusterData {
+  readonly format: number
+  readonly nodes: number
+}
+
+export function nodeDirectory(node: number): string {
+  return `n${node}`
+}
+
+export function formatClusterData(data: Omit<ClusterData, "format">): string {
+  return `${JSON.stringify({ format: clusterFormat, nodes: data.nodes })}\n`
+}
+
+/** What the file says, or a sentence that says what is wrong with it, to be put after its name. */
+export function parseClusterData(source: string): ClusterData | string {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(source)
+  } catch {
+    return "is not JSON"
+  }
+  const { format, nodes } = (parsed ?? {}) as { format?: unknown; nodes?: unknown }
+  if (typeof format !== "number" || !Number.isSafeInteger(format) || format < 1) {
+    return "names no format"
+  }
+  if (format > clusterFormat) return newerFormat(format, clusterFormat)
+  if (typeof nodes !== "number" || !Number.isSafeInteger(nodes) || nodes < 1) {
+    return "names no number of nodes"
+  }
+  return { format, nodes }
+}
+
+/** The file at the top of a node's folder that says whose data it is; only what is checked before a start. */
+export const identityFileName = "IDENTITY"
+export const identityFormat = 1
+
+export interface NodeIdentity {
+  readonly clusterId: string
+  readonly node: number
+}
+
+/** As `parseClusterData`. */
+export function parseIdentity(source: string): NodeIdentity | string {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(source)
+  } catch {
+    return "is not JSON"
+  }
+  const { format, clusterId, node } = (parsed ?? {}) as Readonly<Record<string, unknown>>
+  if (typeof format !== "number" || !Number.isSafeInteger(format)) return "names no format"
+  if (format > identityFormat) return newerFormat(format, identityFormat)
+  if (typeof clusterId !== "string" || typeof node !== "number") return "names no cluster or node"
+  return { clusterId, node }
+}
+
+function newerFormat(found: number, known: number): string {
+  return `is of format ${found}; this kvorum knows formats up to ${known}: use the newer kvorum that wrote it`
+}

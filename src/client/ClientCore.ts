@@ -1,0 +1,518 @@
+import { QuorumUnavailable, StorageCorrupt } from "../Errors.ts"
+import type { MonotonicMs, NodeId, Version } from "../types.ts"
+import type {
+  Answer,
+  ClosingNotice,
+  NamespaceInfo,
+  NodeAddresses,
+  Refusal,
+} from "../wire/answers.ts"
+import type { Welcome } from "../wire/native.ts"
+import { Call, type Outcome } from "./Call.ts"
+import type { Connection, Waiting } from "./Connection.ts"
+import { NodeLink } from "./NodeLink.ts"
+import type { CallPlan, Identities } from "./plans.ts"
+import { errorOf } from "./Refusals.ts"
+import {
+  heardLeader,
+  heardNotLeader,
+  heardTime,
+  type Route,
+  RoutingTable,
+  timeOf,
+} from "./routes.ts"
+import { expiresAt, Session, sessionWindowMax } from "./session.ts"
+
+type NodeAnswer = Exclude<Answer, ClosingNotice>
+
+export interface CoreSettings {
+  readonly endpoints: ReadonlyArray<string>
+  readonly connectionsPerNode: number
+  readonly handshakeTimeoutMs: number
+  /** A copy not answered in this time is given up, and another sent. */
+  readonly attemptTimeoutMs: number
+  readonly nowMs: () => MonotonicMs
+  /** 0 <= x < 1, with 53 bits. */
+  readonly random: () => number
+}
+
+const sweepMs = 20
+const pauseMsMin = 5
+const pauseMsMax = 200
+/** Hints followed without a pause; two nodes that point at each other must not be asked in a loop. */
+const hopsMax = 3
+const renewalsMax = 3
+/** Replicas asked for a range whose bytes are damaged on the first. */
+const corruptPausesMax = 3
+
+/**
+ * The client without Effect: calls, routing, retries and connections, in callbacks, so that a call costs one object and no fiber
+ * of its own. The only timers are a sweep while calls are open, pauses before a retry, and handshakes.
+ *
+ * All retrying happens here. A call is tried until an answer, a refusal that no retry helps, or its deadline.
+ */
+export class ClientCore implements Identities {
+  private readonly settings: CoreSettings
+  readonly table = new RoutingTable()
+  namespaces: ReadonlyArray<NamespaceInfo> = []
+  nodes: ReadonlyArray<NodeAddresses> = []
+  private readonly byAddress = new Map<string, NodeLink>()
+  private readonly byNode = new Map<NodeId, NodeLink>()
+  private readonly sessions = new Map<number, Session>()
+  private readonly active = new Set<Call<unknown>>()
+  private sweeper: ReturnType<typeof setInterval> | undefined
+  private clusterId: string | undefined
+  private clock: { readonly time: Version; readonly at: MonotonicMs } = { time: 0, at: 0 }
+  private refreshing: Array<(reached: boolean) => void> | undefined
+  private closed = false
+
+  constructor(settings: CoreSettings) {
+    this.settings = settings
+    for (const endpoint of settings.endpoints) this.linkTo(endpoint)
+  }
+
+  // --- identities
+
+  session(route: Route): Session {
+    const { id } = route.descriptor
+    const known = this.sessions.get(id)
+    if (known !== undefined && known.window < sessionWindowMax) return known
+    const session = new Session(1 + Math.floor(this.settings.random() * (2 ** 53 - 2)))
+    this.sessions.set(id, session)
+    return session
+  }
+
+  expiresAt(route: Route, deadlineMs: number): Version {
+    const nowMs = this.settings.nowMs()
+    const { time, at } = this.clock
+    const known = timeOf(route, nowMs)
+    return expiresAt(known > 0 ? known : time + Math.floor((nowMs - at) * 1000), deadlineMs)
+  }
+
+  // --- links
+
+  private linkTo(address: string): NodeLink {
+    const known = this.byAddress.get(address)
+    if (known !== undefined) return known
+    const link = new NodeLink(address, {
+      connectionsPerNode: this.settings.connectionsPerNode,
+      handshakeTimeoutMs: this.settings.handshakeTimeoutMs,
+      nowMs: this.settings.nowMs,
+      random: this.settings.random,
+      welcomed: (welcomedLink, welcome) => this.welcomed(welcomedLink, welcome),
+    })
+    this.byAddress.set(address, link)
+    return link
+  }
+
+  private welcomed(link: NodeLink, welcome: Welcome): string | undefined {
+    this.clusterId ??= welcome.clusterId
+    if (welcome.clusterId !== this.clusterId) {
+      return `${link.address} belongs to another cluster: ${welcome.clusterId}`
+    }
+    const nowMs = this.settings.nowMs()
+    const known = this.clock.time + (nowMs - this.clock.at) * 1000
+    if (welcome.time > known) this.clock = { time: welcome.time, at: nowMs }
+    // An address that answers is better than one that is only advertised.
+    const other = this.byNode.get(welcome.node)
+    if (other === undefined || !other.isOpen) this.byNode.set(welcome.node, link)
+    return undefined
+  }
+
+  /** The link to a node, if an address of it is known. */
+  link(node: NodeId): NodeLink | undefined {
+    return this.byNode.get(node)
+  }
+
+  private learnNodes(nodes: ReadonlyArray<NodeAddresses>): void {
+    this.nodes = nodes
+    for (const { id, client } of nodes) {
+      const known = this.byNode.get(id)
+      if (known === undefined || (known.address !== client && !known.isOpen)) {
+        this.byNode.set(id, this.linkTo(client))
+      }
+    }
+  }
+
+  // --- routes
+
+  /** Asks one node after another for routes; calls back once, with whether any answered. */
+  refresh(callback: (reached: boolean) => void): void {
+    if (this.refreshing !== undefined) {
+      this.refreshing.push(callback)
+      return
+    }
+    this.refreshing = [callback]
+    const links = [...new Set([...this.byNode.values(), ...this.byAddress.values()])]
+    const start = Math.floor(this.settings.random() * links.length)
+    const candidates = [...links.slice(start), ...links.slice(0, start)]
+    candidates.sort((left, right) => Number(right.isOpen) - Number(left.isOpen))
+    this.refreshFrom(candidates, 0)
+  }
+
+  private refreshFrom(candidates: ReadonlyArray<NodeLink>, index: number): void {
+    const link = candidates[index]
+    if (link === undefined || this.closed) return this.refreshed(false)
+    this.ask(link, "AskRoutes", (answer) => {
+      if (answer?._tag !== "Routes") return this.refreshFrom(candidates, index + 1)
+      this.namespaces = answer.routes.namespaces
+      this.learnNodes(answer.routes.nodes)
+      for (const report of answer.routes.ranges) this.table.report(report)
+      this.refreshed(true)
+    })
+  }
+
+  private refreshed(reached: boolean): void {
+    const callbacks = this.refreshing ?? []
+    this.refreshing = undefined
+    for (const callback of callbacks) callback(reached)
+  }
+
+  /** One question to one node; `undefined` when it did not answer in time. */
+  ask(
+    link: NodeLink,
+    question: "AskRoutes" | "AskStatus",
+    callback: (answer: NodeAnswer | undefined) => void,
+  ): void {
+    let open = true
+    const settle = (answer: NodeAnswer | undefined) => {
+      if (!open) return
+      open = false
+      clearTimeout(timer)
+      callback(answer)
+    }
+    const timer = setTimeout(() => settle(undefined), this.settings.attemptTimeoutMs)
+    link.want((connection) => {
+      const waiting: Waiting = { answered: settle, lost: () => settle(undefined) }
+      if (connection?.send({ _tag: question, id: 0 }, waiting) !== true) settle(undefined)
+    })
+  }
+
+  /**
+   * Refreshes, again and again while no node answers, until `deadlineMs` have passed. Calls back with what is wrong then, or
+   * with nothing. Returns how to give up.
+   */
+  reach(deadlineMs: number, callback: (problem: string | undefined) => void): () => void {
+    const deadlineAt = this.settings.nowMs() + deadlineMs
+    let open = true
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const settle = (problem: string | undefined) => {
+      if (!open) return
+      open = false
+      clearTimeout(timer)
+      clearTimeout(last)
+      callback(problem)
+    }
+    const last = setTimeout(
+      () => settle(`no node answered within ${deadlineMs} ms: ${this.reachability()}`),
+      deadlineMs,
+    )
+    const again = () => {
+      this.refresh((reached) => {
+        if (!open) return
+        if (reached) return settle(undefined)
+        if (this.settings.nowMs() < deadlineAt) timer = setTimeout(again, pauseMsMax / 2)
+      })
+    }
+    again()
+    return () => {
+      open = false
+      clearTimeout(timer)
+      clearTimeout(last)
+    }
+  }
+
+  /** One question to every node known, side by side; `undefined` for those that did not answer in time. In order of node. */
+  askAll(
+    question: "AskRoutes" | "AskStatus",
+    callback: (answers: ReadonlyMap<NodeId, NodeAnswer | undefined>) => void,
+  ): void {
+    const nodes = [...this.byNode.keys()].sort((left, right) => left - right)
+    const answers = new Map<NodeId, NodeAnswer | undefined>()
+    for (const node of nodes) answers.set(node, undefined)
+    let open = nodes.length
+    if (open === 0) return callback(answers)
+    for (const node of nodes) {
+      this.ask(this.byNode.get(node) as NodeLink, question, (answer) => {
+        answers.set(node, answer)
+        if (--open === 0) callback(answers)
+      })
+    }
+  }
+
+  // --- calls
+
+  /** Starts a call. `done` is called once, never before this returns unless the core is closed; not after `cancel`. */
+  start<A>(options: {
+    readonly plan: CallPlan<A>
+    readonly deadlineMs: number
+    readonly done: (outcome: Outcome<A>) => void
+  }): Call<A> {
+    const call = new Call<A>({
+      ...options,
+      nowMs: this.settings.nowMs(),
+      rotation: Math.floor(this.settings.random() * 64),
+    })
+    this.active.add(call as Call<unknown>)
+    this.sweeper ??= setInterval(() => this.sweep(), sweepMs)
+    this.attempt(call)
+    return call
+  }
+
+  cancel<A>(call: Call<A>): void {
+    this.active.delete(call as Call<unknown>)
+    call.release()
+  }
+
+  private sweep(): void {
+    if (this.active.size === 0) {
+      clearInterval(this.sweeper)
+      this.sweeper = undefined
+      return
+    }
+    const nowMs = this.settings.nowMs()
+    for (const call of this.active) {
+      if (call.finished) this.active.delete(call)
+      else if (nowMs >= call.deadlineAt) {
+        this.active.delete(call)
+        call.expire()
+      } else if (nowMs >= call.attemptDeadlineAt) this.giveUpAttempt(call)
+    }
+  }
+
+  private giveUpAttempt(call: Call<unknown>): void {
+    const attempt = call.current as Attempt<unknown> | undefined
+    call.attemptDeadlineAt = Number.POSITIVE_INFINITY
+    if (attempt === undefined) return
+    call.current = undefined
+    call.avoid = attempt.node
+    call.trouble(`n${attempt.node} did not answer`)
+    if (attempt.route.leader === attempt.node) attempt.route.leader = undefined
+    // Not a byte since this copy left: the node hangs, and so would every other call on this connection.
+    if (attempt.connection.heardAt < attempt.sentAt) attempt.connection.close("silent")
+    this.attempt(call)
+  }
+
+  private attempt<A>(call: Call<A>): void {
+    if (call.finished) return
+    const route = this.table.find(call.plan.position)
+    if (route === undefined) return this.refreshThen(call)
+    const node = this.choose(route, call)
+    const link = node === undefined ? undefined : this.byNode.get(node)
+    if (node === undefined || link === undefined) return this.refreshThen(call)
+    const connection = link.pick()
+    if (connection !== undefined) return this.send(call, { route, node, connection })
+    link.want((opened) => {
+      if (call.finished) return
+      if (opened !== undefined) return this.send(call, { route, node, connection: opened })
+      call.trouble(`n${node} at ${link.address}: ${link.lastReason}`)
+      call.avoid = node
+      if (route.leader === node) route.leader = undefined
+      this.pause(call)
+    })
+  }
+
+  /** The leader, if known and not the one that just failed; else the replicas in turn, those at rest last. */
+  private choose<A>(route: Route, call: Call<A>): NodeId | undefined {
+    const { leader } = route
+    if (leader !== undefined && leader !== call.avoid && !call.plan.anyReplica) return leader
+    const { replicas } = route.descriptor
+    for (let i = 0; i < replicas.length; i++) {
+      const place = replicas[(call.rotation + i) % replicas.length]
+      if (place === undefined || place.node === call.avoid) continue
+      if (this.byNode.get(place.node)?.isDown === true) continue
+      return place.node
+    }
+    return leader ?? replicas[call.rotation % replicas.length]?.node
+  }
+
+  private refreshThen<A>(call: Call<A>): void {
+    this.refresh((reached) => {
+      if (call.finished) return
+      if (reached && this.table.find(call.plan.position) !== undefined) return this.attempt(call)
+      call.trouble(reached ? "no range holds this key" : this.reachability())
+      this.pause(call)
+    })
+  }
+
+  /** Why no node answered, address by address. */
+  reachability(): string {
+    const tried = [...this.byAddress.values()].map((link) => `${link.address}: ${link.lastReason}`)
+    return tried.join("; ")
+  }
+
+  private send<A>(
+    call: Call<A>,
+    target: { readonly route: Route; readonly node: NodeId; readonly connection: Connection },
+  ): void {
+    const { route, node, connection } = target
+    const sentAt = this.settings.nowMs()
+    const remainingMs = Math.ceil(call.deadlineAt - sentAt)
+    if (remainingMs <= 0) {
+      this.active.delete(call as Call<unknown>)
+      return call.expire()
+    }
+    const deadlineMs = Math.min(remainingMs, this.settings.attemptTimeoutMs)
+    const attempt = new Attempt(this, { call, route, node, connection, sentAt })
+    if (!connection.send(call.plan.request(route, deadlineMs), attempt)) {
+      call.refusedWith(errorOf({ _tag: "Overloaded", what: "the connection's queue" }))
+      return this.pause(call)
+    }
+    call.sends++
+    call.current = attempt
+    // The node answers at `deadlineMs` by itself; the rest is for an answer on its way.
+    call.attemptDeadlineAt = sentAt + deadlineMs * 1.25
+  }
+
+  /** Tries again after a pause that doubles, with jitter. */
+  private pause<A>(call: Call<A>): void {
+    call.current = undefined
+    call.attemptDeadlineAt = Number.POSITIVE_INFINITY
+    call.hops = 0
+    call.rotation++
+    const delayMs = Math.min(pauseMsMax, pauseMsMin * 2 ** Math.min(call.pauses++, 10))
+    call.timer = setTimeout(() => this.attempt(call), delayMs * (0.5 + this.settings.random() / 2))
+  }
+
+  /** A copy was answered. */
+  answered<A>(attempt: Attempt<A>, answer: NodeAnswer): void {
+    const { call, route, node } = attempt
+    if (answer._tag === "Routes" || answer._tag === "Status") {
+      return attempt.connection.close("an answer of another kind than asked for")
+    }
+    const fromLeader = answer._tag !== "Refused" && answer.receipt.role === "leader"
+    const nowMs = this.settings.nowMs()
+    heardTime(route, { rangeTime: answer.rangeTime, fromLeader, nowMs })
+    if (fromLeader) heardLeader(route, answer.receipt.node, answer.receipt.term)
+    if (call.finished) return
+    const isCurrent = call.current === attempt
+    // A late answer to a read belongs to another view of the range.
+    if (!isCurrent && !call.plan.isMutation) return
+    const verdict = call.plan.judge(answer)
+    switch (verdict._tag) {
+      case "Done":
+        this.active.delete(call as Call<unknown>)
+        return call.succeed(verdict.answer)
+      case "Expired":
+        call.refusals++
+        if (isCurrent) call.current = undefined
+        return this.expired(call)
+      case "Refused":
+        if (verdict.refusal._tag !== "OutcomeUnknown") call.refusals++
+        if (!isCurrent) return
+        call.current = undefined
+        return this.refused(call, { route, node, refusal: verdict.refusal })
+      default:
+        return verdict satisfies never
+    }
+  }
+
+  /** Too old for the range. With no copy uncertain it was never carried out, and is made anew by what is known now. */
+  private expired<A>(call: Call<A>): void {
+    const error = new QuorumUnavailable({ detail: "the command expired before it was taken" })
+    if (call.isUncertain || call.renewals++ >= renewalsMax) {
+      this.active.delete(call as Call<unknown>)
+      return call.fail(error)
+    }
+    call.refusedWith(error)
+    call.plan.renew()
+    this.pause(call)
+  }
+
+  private refused<A>(
+    call: Call<A>,
+    what: { readonly route: Route; readonly node: NodeId; readonly refusal: Refusal },
+  ): void {
+    const { route, node, refusal } = what
+    const error = errorOf(refusal)
+    call.refusedWith(error)
+    call.avoid = node
+    switch (refusal._tag) {
+      case "NotLeader":
+        heardNotLeader(route, node, refusal.leader)
+        if (refusal.leader === undefined || refusal.leader === node) return this.pause(call)
+        return call.hops++ < hopsMax ? this.attempt(call) : this.pause(call)
+      case "RangeMoved": {
+        call.avoid = undefined
+        let learned = false
+        for (const descriptor of refusal.descriptors) {
+          learned = this.table.learn(descriptor) || learned
+        }
+        if (learned && call.hops++ < hopsMax) return this.attempt(call)
+        return this.refresh(() => {
+          if (!call.finished) this.pause(call)
+        })
+      }
+      case "Overloaded":
+      case "QuorumUnavailable":
+      case "OutcomeUnknown":
+        call.avoid = undefined
+        return this.pause(call)
+      case "StorageCorrupt":
+        if (call.pauses < corruptPausesMax) return this.pause(call)
+        this.active.delete(call as Call<unknown>)
+        return call.fail(new StorageCorrupt({ detail: refusal.message }))
+      case "InvalidRequest":
+        this.active.delete(call as Call<unknown>)
+        return call.fail(error)
+      default:
+        refusal satisfies never
+    }
+  }
+
+  /** The connection broke before a copy was answered. */
+  lost<A>(attempt: Attempt<A>, reason: string): void {
+    const { call, route, node } = attempt
+    if (route.leader === node) route.leader = undefined
+    if (call.finished || call.current !== attempt) return
+    call.trouble(`n${node}: ${reason}`)
+    call.avoid = node
+    this.pause(call)
+  }
+
+  close(): void {
+    this.closed = true
+    clearInterval(this.sweeper)
+    for (const call of this.active) {
+      this.active.delete(call)
+      call.fail(new QuorumUnavailable({ detail: "the client was closed" }))
+    }
+    for (const link of this.byAddress.values()) link.close("the client was closed")
+  }
+}
+
+/** One copy of a call's request, on its way over one connection. */
+class Attempt<A> implements Waiting {
+  private readonly core: ClientCore
+  readonly call: Call<A>
+  readonly route: Route
+  readonly node: NodeId
+  readonly connection: Connection
+  readonly sentAt: MonotonicMs
+
+  constructor(
+    core: ClientCore,
+    fields: {
+      readonly call: Call<A>
+      readonly route: Route
+      readonly node: NodeId
+      readonly connection: Connection
+      readonly sentAt: MonotonicMs
+    },
+  ) {
+    this.core = core
+    this.call = fields.call
+    this.route = fields.route
+    this.node = fields.node
+    this.connection = fields.connection
+    this.sentAt = fields.sentAt
+  }
+
+  answered(answer: NodeAnswer): void {
+    this.core.answered(this, answer)
+  }
+
+  lost(reason: string): void {
+    this.core.lost(this, reason)
+  }
+}

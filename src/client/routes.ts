@@ -1,0 +1,157 @@
+import { assert } from "../lib/assert.ts"
+import { compareBytes } from "../lib/bytes.ts"
+import type {
+  MonotonicMs,
+  NodeId,
+  Position,
+  RangeDescriptor,
+  RangeId,
+  Term,
+  Version,
+} from "../types.ts"
+import type { RangeReport } from "../wire/answers.ts"
+
+/** What the client believes of one interval of positions. */
+export interface Route {
+  readonly descriptor: RangeDescriptor
+  /** Who led it when last heard of; `undefined` = ask any replica. */
+  leader: NodeId | undefined
+  /** The term in which `leader` was heard to lead. */
+  leaderTerm: Term
+  /** The range's time as last told, and when; 0 = never. */
+  rangeTime: Version
+  rangeTimeAt: MonotonicMs
+}
+
+/**
+ * The client's routing table: disjoint intervals in order of start. It may have gaps (not heard of yet) and be out of date; then the
+ * node asked says so, and the table learns.
+ *
+ * Invariants: intervals are disjoint and sorted; a descriptor is taken only if its boundsVersion exceeds that of every other
+ * range it overlaps and, against its own range, (boundsVersion, membersVersion) is newer (DESIGN section 2). What is known of an
+ * interval's time survives a change of its range.
+ */
+export class RoutingTable {
+  private routes: ReadonlyArray<Route> = []
+
+  get all(): ReadonlyArray<Route> {
+    return this.routes
+  }
+
+  /** The route whose interval holds `position`, or `undefined` in a gap. */
+  find(position: Position): Route | undefined {
+    const { routes } = this
+    let low = 0
+    let high = routes.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (compareBytes((routes[middle] as Route).descriptor.start, position) <= 0) low = middle + 1
+      else high = middle
+    }
+    const route = routes[low - 1]
+    if (route === undefined) return undefined
+    const { end } = route.descriptor
+    return end.length === 0 || compareBytes(position, end) < 0 ? route : undefined
+  }
+
+  byId(range: RangeId): Route | undefined {
+    return this.routes.find((route) => route.descriptor.id === range)
+  }
+
+  /** Takes a report of a node: its descriptor if newer, its leader if of a later term. */
+  report(report: RangeReport): void {
+    this.learn(report.descriptor)
+    const route = this.byId(report.descriptor.id)
+    if (route === undefined || report.leader === undefined) return
+    if (report.term > route.leaderTerm || route.leader === undefined) {
+      route.leader = report.leader
+      route.leaderTerm = Math.max(report.term, route.leaderTerm)
+    }
+  }
+
+  /** Takes a descriptor if it is newer than what is known. True if the table changed. */
+  learn(descriptor: RangeDescriptor): boolean {
+    // From outside: an empty interval would break the table's order.
+    if (descriptor.end.length > 0 && compareBytes(descriptor.start, descriptor.end) >= 0)
+      return false
+    const overlapping = this.routes.filter((route) => overlap(route.descriptor, descriptor))
+    const own = this.byId(descriptor.id)
+    if (own !== undefined && !isNewer(descriptor, own.descriptor)) return false
+    for (const { descriptor: other } of overlapping) {
+      if (other.id !== descriptor.id && other.boundsVersion >= descriptor.boundsVersion)
+        return false
+    }
+    const latest = overlapping.reduce<Route | undefined>(
+      (best, route) => (best === undefined || route.rangeTime > best.rangeTime ? route : best),
+      undefined,
+    )
+    const kept = this.routes.filter((route) => route !== own && !overlapping.includes(route))
+    const isMember = descriptor.replicas.some((place) => place.node === own?.leader)
+    kept.push({
+      descriptor,
+      leader: isMember ? own?.leader : undefined,
+      leaderTerm: isMember ? (own?.leaderTerm ?? 0) : 0,
+      rangeTime: latest?.rangeTime ?? 0,
+      rangeTimeAt: latest?.rangeTimeAt ?? 0,
+    })
+    kept.sort((left, right) => compareBytes(left.descriptor.start, right.descriptor.start))
+    assertDisjoint(kept)
+    this.routes = kept
+    return true
+  }
+}
+
+/** A node that answered as leader leads, unless a later term is known. */
+export function heardLeader(route: Route, node: NodeId, term: Term): void {
+  if (term < route.leaderTerm) return
+  route.leader = node
+  route.leaderTerm = term
+}
+
+/** A node said that it does not lead; `hint` is whom it believes to. */
+export function heardNotLeader(route: Route, node: NodeId, hint: NodeId | undefined): void {
+  if (hint !== undefined && hint !== node) route.leader = hint
+  else if (route.leader === node) route.leader = undefined
+}
+
+/** Keeps the time told of the interval: a leader's as it is, another's only if it is later than what was known. */
+export function heardTime(
+  route: Route,
+  heard: { readonly rangeTime: Version; readonly fromLeader: boolean; readonly nowMs: MonotonicMs },
+): void {
+  const { rangeTime, fromLeader, nowMs } = heard
+  if (rangeTime === 0 || (!fromLeader && rangeTime <= timeOf(route, nowMs))) return
+  route.rangeTime = rangeTime
+  route.rangeTimeAt = nowMs
+}
+
+/** The range's time now, as far as this client can tell: what it was told, moved on by its own monotonic clock. 0 = unknown. */
+export function timeOf(route: Route, nowMs: MonotonicMs): Version {
+  if (route.rangeTime === 0) return 0
+  return route.rangeTime + Math.max(0, Math.floor((nowMs - route.rangeTimeAt) * 1000))
+}
+
+function isNewer(descriptor: RangeDescriptor, known: RangeDescriptor): boolean {
+  if (descriptor.boundsVersion !== known.boundsVersion) {
+    return descriptor.boundsVersion > known.boundsVersion
+  }
+  return descriptor.membersVersion > known.membersVersion
+}
+
+function overlap(left: RangeDescriptor, right: RangeDescriptor): boolean {
+  return (
+    (left.end.length === 0 || compareBytes(right.start, left.end) < 0) &&
+    (right.end.length === 0 || compareBytes(left.start, right.end) < 0)
+  )
+}
+
+function assertDisjoint(routes: ReadonlyArray<Route>): void {
+  for (let i = 1; i < routes.length; i++) {
+    const left = (routes[i - 1] as Route).descriptor
+    const right = (routes[i] as Route).descriptor
+    assert(
+      left.end.length > 0 && compareBytes(left.end, right.start) <= 0,
+      () => `ranges ${left.id} and ${right.id} are disjoint`,
+    )
+  }
+}

@@ -1,0 +1,270 @@
+import { MalformedBytes } from "../../lib/byteReader.ts"
+import { startsWith } from "../../lib/bytes.ts"
+import { keyOf } from "../../lib/position.ts"
+import type { PageReply, Reply } from "../../server/requests.ts"
+import type { StoreShape } from "../../server/StoreService.ts"
+import type { PageEntry, Refusal } from "../../wire/answers.ts"
+import { describeFrameProblem, FrameDecoder } from "../../wire/frames.ts"
+import { limits } from "../../wire/limits.ts"
+import {
+  helloProblem,
+  readRequest,
+  type WireRequest,
+  type WireScan,
+  writeAnswer,
+  writeClosing,
+  writeRoutes,
+  writeStatus,
+  writeTurnedAway,
+  writeWelcome,
+} from "../../wire/native.ts"
+import { type ByteSink, Outbox } from "../../wire/outbox.ts"
+import { getProblem, mutateProblem, scanProblem, valueBytesOf } from "./checks.ts"
+
+export interface DoorLimits {
+  /** Requests of one connection under way; beyond: `Overloaded`. */
+  readonly inFlightMax: number
+  /** Of those, scans, whose pages are large. */
+  readonly scansInFlightMax: number
+  /** With more than this waiting to be sent, nothing more is read from the connection. */
+  readonly pauseBytes: number
+  /** With more than this waiting, the connection is closed: its client does not read what it asked for. */
+  readonly outgoingBytesMax: number
+}
+
+/** The socket of a connection, as far as it is used here. */
+export interface DoorSocket extends ByteSink {
+  end(): void
+  terminate(): void
+  pause(): void
+  resume(): void
+}
+
+/** What a connection needs of its door. */
+export interface DoorHost {
+  readonly store: StoreShape
+  readonly limits: DoorLimits
+  /** The connection has bytes to send: call `flush` once at the end of this turn. */
+  readonly willFlush: (connection: DoorConnection) => void
+  readonly tookLargeValue: (valueBytes: number) => void
+  readonly closed: (connection: DoorConnection, reason: string) => void
+}
+
+/**
+ * One client's connection: `hello` until the handshake, `open`, then `closing` once it was told why. Everything happens in the
+ * callbacks of its socket and of the store; no fiber, no promise.
+ */
+export class DoorConnection {
+  private readonly host: DoorHost
+  private readonly socket: DoorSocket
+  private readonly decoder = new FrameDecoder(limits.helloBytes)
+  private readonly outbox = new Outbox()
+  private inFlight = 0
+  private scansInFlight = 0
+  private paused = false
+  private ended = false
+  state: "hello" | "open" | "closing" | "closed" = "hello"
+  /** Counted by the door's sweep, for the timeouts of handshake and farewell. */
+  sweepsInState = 0
+  /** The door has it on its list for this turn. */
+  flushing = false
+
+  constructor(host: DoorHost, socket: DoorSocket) {
+    this.host = host
+    this.socket = socket
+  }
+
+  get outgoingBytes(): number {
+    return this.outbox.pendingBytes
+  }
+
+  received(chunk: Uint8Array): void {
+    if (this.state === "closing" || this.state === "closed") return
+    this.decoder.push(chunk)
+    try {
+      for (let frame = this.decoder.next(); frame !== undefined; frame = this.decoder.next()) {
+        if (this.state === "hello") this.greet(frame)
+        else if (this.state === "open") this.handle(readRequest(frame))
+      }
+    } catch (cause) {
+      if (!(cause instanceof MalformedBytes)) throw cause
+      return this.close(`not understood: ${cause.message}`)
+    }
+    const { problem } = this.decoder
+    if (problem !== undefined) this.close(describeFrameProblem(problem))
+  }
+
+  private greet(frame: Uint8Array): void {
+    const problem = helloProblem(frame)
+    if (problem !== undefined) return this.turnAway(problem)
+    const { clusterId, node } = this.host.store.identity
+    writeWelcome(this.outbox.writer, { clusterId, node, time: this.host.store.time() })
+    this.state = "open"
+    this.sweepsInState = 0
+    this.decoder.limitBytes = limits.frameBytes
+    this.host.willFlush(this)
+  }
+
+  private handle(request: WireRequest): void {
+    const { store } = this.host
+    switch (request._tag) {
+      case "AskRoutes":
+        writeRoutes(this.outbox.writer, request.id, {
+          nodes: store.nodes(),
+          namespaces: store.namespaces(),
+          ranges: store.ranges(),
+        })
+        return this.wrote()
+      case "AskStatus":
+        writeStatus(this.outbox.writer, request.id, store.status())
+        return this.wrote()
+      default:
+        return this.admit(request)
+    }
+  }
+
+  private admit(request: Exclude<WireRequest, { _tag: "AskRoutes" | "AskStatus" }>): void {
+    const { store } = this.host
+    const { inFlightMax, scansInFlightMax } = this.host.limits
+    if (
+      this.inFlight >= inFlightMax ||
+      (request._tag === "Scan" && this.scansInFlight >= scansInFlightMax)
+    ) {
+      const what = "the connection's table of requests under way"
+      return this.refuse(request.id, { _tag: "Overloaded", what })
+    }
+    const problem = this.problemOf(request)
+    if (problem !== undefined) {
+      return this.refuse(request.id, { _tag: "InvalidRequest", message: problem })
+    }
+    this.inFlight++
+    const { id, range, deadlineMs } = request
+    const base = { token: 0, range, deadlineMs }
+    switch (request._tag) {
+      case "Mutate": {
+        const { command } = request
+        const valueBytes = valueBytesOf(command)
+        if (valueBytes > limits.valueWarnBytes) this.host.tookLargeValue(valueBytes)
+        return store.request({ _tag: "Mutate", ...base, command }, (reply) => this.reply(id, reply))
+      }
+      case "Get": {
+        const { level, boundsVersion, position } = request
+        return store.request({ _tag: "Get", ...base, level, boundsVersion, position }, (reply) =>
+          this.reply(id, reply),
+        )
+      }
+      case "Scan": {
+        this.scansInFlight++
+        const { level, boundsVersion, lower, upper, limit } = request
+        const scan = { _tag: "Scan", ...base, level, boundsVersion, lower, upper, limit } as const
+        return store.request(scan, (reply) => {
+          this.scansInFlight--
+          this.reply(id, reply._tag === "Page" ? cutPage(reply, request) : reply)
+        })
+      }
+      default:
+        request satisfies never
+    }
+  }
+
+  private problemOf(request: Exclude<WireRequest, { _tag: "AskRoutes" | "AskStatus" }>) {
+    const namespaces = this.host.store.namespaces()
+    switch (request._tag) {
+      case "Mutate":
+        return mutateProblem(request, namespaces)
+      case "Get":
+        return getProblem(request, namespaces)
+      case "Scan":
+        return scanProblem(request, namespaces)
+      default:
+        return request satisfies never
+    }
+  }
+
+  private reply(id: number, reply: Reply): void {
+    this.inFlight--
+    if (this.state !== "open") return
+    writeAnswer(this.outbox.writer, id, reply)
+    this.wrote()
+  }
+
+  private refuse(id: number, refusal: Refusal): void {
+    writeAnswer(this.outbox.writer, id, { _tag: "Refused", rangeTime: 0, refusal })
+    this.wrote()
+  }
+
+  private wrote(): void {
+    if (this.outbox.pendingBytes > this.host.limits.outgoingBytesMax) {
+      // Its receive window is closed, so it would not get a farewell either.
+      return this.drop("too slow: it does not read its answers")
+    }
+    this.host.willFlush(this)
+  }
+
+  /** Sends what has gathered; also called when the socket drains. */
+  flush(): void {
+    this.flushing = false
+    if (this.state === "closed") return
+    const outcome = this.outbox.flush(this.socket)
+    if (outcome === "closed") return this.drop("socket closed while writing")
+    if (outcome === "flushed" && this.state === "closing" && !this.ended) {
+      this.ended = true
+      this.socket.end()
+      return
+    }
+    const full = this.outbox.pendingBytes > this.host.limits.pauseBytes
+    if (full === this.paused) return
+    this.paused = full
+    if (full) this.socket.pause()
+    else this.socket.resume()
+  }
+
+  /** Says why, then closes. */
+  close(reason: string): void {
+    if (this.state === "closing" || this.state === "closed") return
+    if (this.state === "hello") return this.turnAway(reason)
+    writeClosing(this.outbox.writer, reason)
+    this.farewell(reason)
+  }
+
+  private turnAway(reason: string): void {
+    writeTurnedAway(this.outbox.writer, reason)
+    this.farewell(reason)
+  }
+
+  private farewell(reason: string): void {
+    this.state = "closing"
+    this.sweepsInState = 0
+    this.host.closed(this, reason)
+    this.host.willFlush(this)
+  }
+
+  /** Closes without a word. */
+  drop(reason: string): void {
+    if (this.state === "closed") return
+    if (this.state !== "closing") this.host.closed(this, reason)
+    this.state = "closed"
+    this.socket.terminate()
+  }
+
+  /** The socket is gone. */
+  gone(): void {
+    if (this.state !== "closed" && this.state !== "closing") this.host.closed(this, "")
+    this.state = "closed"
+  }
+}
+
+/** The page without keys that lack the prefix, and cut where it would get too large for one answer. */
+function cutPage(page: PageReply, request: WireScan): PageReply {
+  const entries: Array<PageEntry> = []
+  let sizeBytes = 0
+  for (const entry of page.entries) {
+    if (!startsWith(keyOf(entry.position), request.prefix)) continue
+    sizeBytes += entry.position.length + entry.value.length
+    if (sizeBytes > limits.scanPageBytes && entries.length > 0) {
+      return { ...page, entries, next: entry.position }
+    }
+    entries.push(entry)
+  }
+  return { ...page, entries }
+}

@@ -1,0 +1,398 @@
+import type { Disk } from "../disk/disk.ts"
+import { assert } from "../lib/assert.ts"
+import type { Lsn } from "../types.ts"
+import { Batch } from "./batch.ts"
+import {
+  batchHeaderBytes,
+  checkpointDataBytes,
+  patchBatchHeader,
+  recordHeaderBytes,
+  sealRecords,
+  segmentHeaderBytes,
+} from "./format.ts"
+import {
+  compareKeys,
+  type GroupKey,
+  JournalGroup,
+  type JournalParts,
+  type LoggedHardState,
+} from "./group.ts"
+import { GroupIndex } from "./groupIndex.ts"
+import { recoverFiles } from "./recovery.ts"
+import { Rewriter } from "./rewrite.ts"
+import { type Segment, type SegmentJob, Segments } from "./segments.ts"
+import { TailCache } from "./tailCache.ts"
+
+/**
+ * The node's write-ahead log, shared by all groups of the node.
+ *
+ * Raft entries and hard states live here and nowhere else on disk. All groups write into one sequence of batches, so that one
+ * fdatasync serves every group that had something to say. The sequence is cut into segments, files of a fixed size filled with
+ * zeros beforehand, whose place in it is their base LSN. In memory each group has an index, entry -> (term, LSN), and the newest
+ * entries of all groups stay in one cache; older ones are read back from the file.
+ *
+ * Flow:
+ * 1. Groups gather records: append, setHardState, release, resetTo, destroy. Reads see them at once.
+ * 2. `cut` makes one batch of all that was gathered, as one contiguous write; the driver writes and syncs it while the next
+ *    batch gathers. One write is under way at a time.
+ * 3. `durable` ends the write: `durableLsn` moves up, and what the batch made superfluous is free.
+ * 4. A batch that does not fit opens the next segment, which a worker has prepared (`segmentsToPrepare`), and begins there with
+ *    a checkpoint of every group. So the older segments hold nothing that recovery needs but entries.
+ * 5. `segmentsToDelete` hands out segments without live entries, oldest first. `maintain` copies live entries out of the oldest
+ *    one when too many segments are held.
+ * 6. When nothing follows a durable batch, `sealIfIdle` writes an empty batch that states its LSN.
+ * 7. `Journal.recover` reads the files back (recovery.ts has the rules for damage, replay.ts those for records).
+ *
+ * Invariants:
+ * - What recovery yields is the state after some batch at or after the last durable one: never a part of a batch, never a gap.
+ * - A record's place counts as live until the batch that made it superfluous is durable. Truncation, release, reset and removal
+ *   are records too, so replay knows exactly which entries must be there, and a missing one is damage.
+ * - A segment is handed out for deletion only when it is the oldest, holds no live record, and the next one's checkpoint
+ *   is durable. Hard states go forward from checkpoint to checkpoint.
+ * - A checkpoint says what replay comes to by itself up to there; recovery compares the two.
+ * - A rewritten entry never truncates, and its old place counts until the copy is durable.
+ * - The durable LSN in a batch header was true when written. The first batch of a segment is cut only when all before it is
+ *   durable, so its statement is where the content of the segment before it ends.
+ * - A sealing batch is written without a sync, and only sealing batches are. Nothing waits for one, and losing one loses
+ *   nothing. It carries no records, because a segment can end before an unsynced batch.
+ * - An entry stays in the cache until it is durable, so no read meets bytes that are still being written.
+ *
+ * Left out: holes are refused, not filled from peers; segments are not compressed, and no batch is split over two. A write
+ * that rewrites the rest of a sector written before is taken to leave the older bytes of it alone (disks promise it, and the
+ * page cache writes the same bytes again).
+ *
+ * Sources: Raft paper 5.2 and Figure 2 (what must be stable); Rosenblum and Ousterhout, "The design and implementation of a
+ * log-structured file system" (live data copied out of old segments); Alagappan et al., "Protocol-aware recovery" (torn tail
+ * against corruption); Rebello et al., "Can applications recover from fsync failures?"; leveldb log_format.md.
+ */
+export interface JournalOptions {
+  readonly segmentBytes: number
+  /** Bytes of entries kept in memory, over all groups. */
+  readonly tailCacheBytes: number
+  /** Above this many segments, live entries are copied out of the oldest; 8. */
+  readonly rewriteThresholdSegments?: number
+  /** Bytes that one call of `maintain` copies at most, to within one entry; 1 MiB. */
+  readonly rewriteSliceBytes?: number
+}
+
+export const defaultJournalOptions: Required<JournalOptions> = {
+  segmentBytes: 64 * 1024 * 1024,
+  tailCacheBytes: 64 * 1024 * 1024,
+  rewriteThresholdSegments: 8,
+  rewriteSliceBytes: 1024 * 1024,
+}
+
+/** One write: `bytes` at `offset` of the file, then fdatasync if `sync`, then `durable`. */
+export interface JournalWrite {
+  readonly path: string
+  readonly offset: number
+  /** Valid until `durable` is called. */
+  readonly bytes: Uint8Array
+  /** What `durableLsn` reaches with this write, if it is synced. */
+  readonly endLsn: Lsn
+  readonly sync: boolean
+}
+
+export interface RecoveredGroup {
+  readonly key: GroupKey
+  readonly hardState: LoggedHardState
+  readonly firstIndex: number
+  readonly lastIndex: number
+}
+
+interface WriteUnderWay {
+  readonly write: JournalWrite
+  readonly batch: Batch
+  readonly segment: Segment
+}
+
+export class Journal {
+  private readonly segments: Segments
+  private readonly cache: TailCache
+  private readonly rewriter: Rewriter
+  private readonly groups = new Map<string, JournalGroup>()
+  /** Groups of which a batch cut so far holds a record: those that a checkpoint lists. */
+  private readonly recorded = new Map<string, JournalGroup>()
+  /** Offset in the current segment where the next batch begins. */
+  private position: number
+  private gathering = new Batch()
+  private spare = new Batch()
+  private readonly seal = new Batch()
+  private readonly parts: JournalParts
+  private underWay: WriteUnderWay | undefined
+  private appended: Lsn
+  private durableUpTo: Lsn
+  /** The largest durable LSN that a batch header states. */
+  private stated: Lsn
+
+  /**
+   * Reads the journal in `directory`, which it makes if there is none (`created`), and leaves it ready to be appended to. Throws
+   * `StorageCorruption` with path and offset when durable bytes are damaged or missing, or the format is newer than this
+   * program. All that it returns is durable.
+   */
+  static recover(
+    disk: Disk,
+    directory: string,
+    given: Partial<JournalOptions> = {},
+  ): {
+    readonly journal: Journal
+    readonly groups: ReadonlyArray<RecoveredGroup>
+    readonly created: boolean
+  } {
+    const options = { ...defaultJournalOptions, ...given }
+    const { segmentBytes } = options
+    const files = recoverFiles(disk, directory, segmentBytes)
+    const { held, endLsn, statedLsn } = files
+    const segments = new Segments({ disk, directory, segmentBytes, held })
+    const journal = new Journal(segments, options, endLsn, statedLsn)
+    for (const { key, hardState, places } of files.replay.groups()) {
+      const group = new JournalGroup(journal.parts, key, hardState, places)
+      group.recovered()
+      journal.groups.set(keyText(key), group)
+      journal.recorded.set(keyText(key), group)
+    }
+    const groups = journal.list().map(({ key, hardState, firstIndex, lastIndex }) => {
+      return { key, hardState, firstIndex, lastIndex }
+    })
+    return { journal, groups, created: files.created }
+  }
+
+  private constructor(
+    segments: Segments,
+    options: Required<JournalOptions>,
+    endLsn: Lsn,
+    statedLsn: Lsn,
+  ) {
+    this.segments = segments
+    this.cache = new TailCache(options.tailCacheBytes)
+    this.rewriter = new Rewriter({
+      thresholdSegments: options.rewriteThresholdSegments,
+      sliceBytes: options.rewriteSliceBytes,
+    })
+    this.position = endLsn - segments.current.baseLsn
+    this.appended = endLsn
+    this.durableUpTo = endLsn
+    this.stated = statedLsn
+    const journal = this
+    this.parts = {
+      segments,
+      cache: this.cache,
+      get batch() {
+        return journal.gathering
+      },
+      get durableLsn() {
+        return journal.durableUpTo
+      },
+      forget: (group) => this.groups.delete(keyText(group.key)),
+    }
+  }
+
+  /** LSN up to which batches with records have been cut; `durableLsn` reaches it when the write under way is done. */
+  get appendedLsn(): Lsn {
+    return this.appended
+  }
+
+  /** Everything written below this LSN is durable. */
+  get durableLsn(): Lsn {
+    return this.durableUpTo
+  }
+
+  /** True when something gathered is worth a write: what is said from now on must wait for the next `cut`. */
+  get wantsWrite(): boolean {
+    return this.gathering.forced
+  }
+
+  /** Segments with content, and their bytes on disk. */
+  get heldSegments(): { readonly count: number; readonly bytes: number } {
+    return { count: this.segments.count, bytes: this.segments.heldBytes }
+  }
+
+  /** Groups that exist, by range and replica. */
+  list(): ReadonlyArray<JournalGroup> {
+    return [...this.groups.values()].sort((left, right) => compareKeys(left.key, right.key))
+  }
+
+  /** The group's handle, the same one until it is destroyed. A group is remembered from its first record on. */
+  group(key: GroupKey): JournalGroup {
+    const known = this.groups.get(keyText(key))
+    if (known !== undefined) return known
+    const state = { term: 0, vote: 0, commit: 0 }
+    const group = new JournalGroup(this.parts, { ...key }, state, new GroupIndex())
+    this.groups.set(keyText(key), group)
+    return group
+  }
+
+  /**
+   * Makes one batch of all that was gathered. `undefined` when nothing gathered is worth a write, the previous write is not
+   * `durable` yet, or the next segment is not ready (see `segmentsToPrepare`).
+   */
+  cut(): JournalWrite | undefined {
+    if (this.underWay !== undefined || !this.gathering.forced) return undefined
+    const batch = this.gathering
+    for (const group of batch.lagging) group.writeLagging()
+    batch.lagging.length = 0
+    const write = this.begin(batch, true)
+    if (write === undefined) return undefined
+    this.gathering = this.spare
+    this.spare = batch
+    return write
+  }
+
+  /**
+   * An empty batch that states the durable LSN, if no batch does yet and nothing else is to be written. To be called when no write
+   * follows a durable one, so that damage to acknowledged bytes is not taken for a torn tail later.
+   */
+  sealIfIdle(): JournalWrite | undefined {
+    const idle = this.underWay === undefined && !this.gathering.forced
+    if (!idle || this.stated >= this.durableUpTo) return undefined
+    return this.begin(this.seal, false)
+  }
+
+  /** Finds the batch its place and makes it ready to be written; `undefined` when it has to wait for a segment. */
+  private begin(batch: Batch, synced: boolean): JournalWrite | undefined {
+    let sizeBytes = batchHeaderBytes + batch.recordBytes
+    let checkpointCount = 0
+    let opens = false
+    if (this.position + sizeBytes > this.segments.current.sizeBytes) {
+      const neededBytes = segmentHeaderBytes + sizeBytes + this.checkpointBytes
+      opens = this.segments.openNext(neededBytes) !== undefined
+      if (!opens) return undefined
+      this.position = segmentHeaderBytes
+      checkpointCount = this.recorded.size
+      this.insertCheckpoint(batch)
+      sizeBytes = batchHeaderBytes + batch.recordBytes
+    }
+    const segment = this.segments.current
+    const lsn = segment.baseLsn + this.position
+    const { recordCount } = batch
+    const durableLsn = this.durableUpTo
+    const header = { lengthBytes: sizeBytes, recordCount, checkpointCount, lsn, durableLsn }
+    patchBatchHeader(batch.writer, header)
+    sealRecords(batch.writer, lsn)
+    this.stated = durableLsn
+    const checkpointBytes = checkpointCount * checkpointRecordBytes
+    this.settle(batch, segment, lsn + batchHeaderBytes + checkpointBytes)
+    const write: JournalWrite = {
+      path: segment.path,
+      offset: this.position,
+      bytes: batch.writer.bytes(),
+      endLsn: lsn + sizeBytes,
+      sync: synced || opens,
+    }
+    this.position += sizeBytes
+    if (write.sync) this.appended = write.endLsn
+    this.underWay = { write, batch, segment }
+    return write
+  }
+
+  private get checkpointBytes(): number {
+    return this.recorded.size * checkpointRecordBytes
+  }
+
+  /** Puts a checkpoint of every group, as the batches before left it, in front of the records gathered. */
+  private insertCheckpoint(batch: Batch): void {
+    const records = batch.takeRecords()
+    const groups = [...this.recorded.values()]
+    groups.sort((left, right) => compareKeys(left.key, right.key))
+    for (const group of groups) group.writeCheckpoint(batch)
+    batch.writer.raw(records)
+  }
+
+  /** The batch has its place: entries, copies and checkpoints learn theirs. */
+  private settle(batch: Batch, segment: Segment, recordsLsn: Lsn): void {
+    for (const group of batch.touched) {
+      group.cut(segment, recordsLsn)
+      const key = keyText(group.key)
+      if (!group.isDestroyed) this.recorded.set(key, group)
+      else if (this.recorded.get(key) === group) this.recorded.delete(key)
+    }
+    for (const rewrite of batch.rewrites) {
+      const { group, index, term, oldLsn, sizeBytes } = rewrite
+      rewrite.place = group.holds(index, term, oldLsn) ? recordsLsn + rewrite.place : -1
+      if (rewrite.place < 0) continue
+      segment.liveCount++
+      segment.liveBytes += sizeBytes
+    }
+  }
+
+  /** The write that `cut` or `sealIfIdle` returned last has been written, and synced if it asked for that. */
+  durable(write: JournalWrite): void {
+    const { underWay } = this
+    assert(
+      underWay?.write.endLsn === write.endLsn,
+      () => `a write up to ${write.endLsn} is under way`,
+    )
+    const { batch, segment } = underWay
+    this.underWay = undefined
+    if (write.sync) this.durableUpTo = write.endLsn
+    for (const [freedSegment, freed] of batch.freed) {
+      freedSegment.liveCount -= freed.count
+      freedSegment.liveBytes -= freed.bytes
+    }
+    for (const { group, index, term, oldLsn, sizeBytes, place } of batch.rewrites) {
+      if (place < 0) continue
+      const moved = group.holds(index, term, oldLsn)
+      if (moved) group.move(index, place)
+      const superfluous = moved ? this.segments.find(oldLsn) : segment
+      superfluous.liveCount--
+      superfluous.liveBytes -= sizeBytes
+    }
+    batch.reset()
+    this.cache.evict()
+  }
+
+  /** Segments that a worker must make with `prepareSegment`; each is returned once. Call `segmentReady` when one is made. */
+  segmentsToPrepare(): ReadonlyArray<SegmentJob> {
+    return this.segments.jobs(this.checkpointBytes)
+  }
+
+  segmentReady(job: SegmentJob): void {
+    this.segments.jobDone(job)
+  }
+
+  /** Files that nothing needs any more, oldest first, to be removed with `removeSegments`; each is returned once. */
+  segmentsToDelete(): ReadonlyArray<string> {
+    const paths: Array<string> = []
+    for (;;) {
+      const segment = this.deletable()
+      if (segment === undefined) break
+      this.segments.drop(segment)
+      paths.push(segment.path)
+    }
+    this.hurryReleases()
+    return paths
+  }
+
+  /** The segment that may go next: only ever the oldest. */
+  private deletable(): Segment | undefined {
+    const oldest = this.segments.at(0)
+    const next = this.segments.at(1)
+    if (oldest === undefined || next === undefined || oldest.liveCount > 0) return undefined
+    // The batch after the checkpoint's is durable only if the checkpoint is.
+    return this.durableUpTo > next.baseLsn + segmentHeaderBytes ? oldest : undefined
+  }
+
+  /** Releases are written along with other records; where a segment waits for one, it is worth a write of its own. */
+  private hurryReleases(): void {
+    const oldest = this.segments.at(0) as Segment
+    if (this.segments.count < 2 || oldest.liveCount === 0) return
+    const freed = this.gathering.freed.get(oldest)
+    if (freed !== undefined && freed.count === oldest.liveCount) this.gathering.forced = true
+  }
+
+  /** Copies a slice of the live entries that pin the oldest segment, when too many segments are held. Call it now and then. */
+  maintain(): void {
+    this.rewriter.slice(this.segments, this.groups.values())
+  }
+
+  /** Closes the files that were opened for reading. */
+  close(): void {
+    this.segments.close()
+  }
+}
+
+const checkpointRecordBytes = recordHeaderBytes + checkpointDataBytes
+
+function keyText(key: GroupKey): string {
+  return `${key.range}/${key.replica}`
+}

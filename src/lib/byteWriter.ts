@@ -1,0 +1,91 @@
+/**
+ * Appends little-endian numbers and bytes to one buffer that grows by doubling. `bytes()` is a view that the next
+ * write may overwrite or leave behind: copy it, or `take()` it.
+ */
+export class ByteWriter {
+  private buffer: Uint8Array
+  private view: DataView
+  private used = 0
+
+  constructor(capacity = 256) {
+    this.buffer = new Uint8Array(capacity)
+    this.view = new DataView(this.buffer.buffer)
+  }
+
+  get length(): number {
+    return this.used
+  }
+
+  reset(): void {
+    this.used = 0
+  }
+
+  /** Cuts back to an earlier `length`. */
+  truncate(length: number): void {
+    this.used = length
+  }
+
+  /** Makes room for `count` bytes without writing them. */
+  reserve(count: number): void {
+    const needed = this.used + count
+    if (needed <= this.buffer.length) return
+    const larger = new Uint8Array(Math.max(needed, this.buffer.length * 2))
+    larger.set(this.buffer.subarray(0, this.used))
+    this.buffer = larger
+    this.view = new DataView(larger.buffer)
+  }
+
+  u8(value: number): void {
+    this.reserve(1)
+    this.buffer[this.used++] = value
+  }
+
+  u16(value: number): void {
+    this.reserve(2)
+    this.view.setUint16(this.used, value, true)
+    this.used += 2
+  }
+
+  u32(value: number): void {
+    this.reserve(4)
+    this.view.setUint32(this.used, value, true)
+    this.used += 4
+  }
+
+  /** A safe integer from 0, in eight bytes. */
+  u64(value: number): void {
+    this.reserve(8)
+    this.view.setUint32(this.used, value >>> 0, true)
+    this.view.setUint32(this.used + 4, Math.floor(value / 2 ** 32), true)
+    this.used += 8
+  }
+
+  raw(bytes: Uint8Array): void {
+    this.reserve(bytes.length)
+    this.buffer.set(bytes, this.used)
+    this.used += bytes.length
+  }
+
+  /** `u32 length ‖ bytes`. */
+  bytes32(bytes: Uint8Array): void {
+    this.u32(bytes.length)
+    this.raw(bytes)
+  }
+
+  /** Overwrites four bytes already written, for a length or checksum known later. */
+  patchU32(offset: number, value: number): void {
+    this.view.setUint32(offset, value, true)
+  }
+
+  /** A view of what was written. */
+  bytes(): Uint8Array {
+    return this.buffer.subarray(0, this.used)
+  }
+
+  /** What was written, as an own copy; the writer starts again. */
+  take(): Uint8Array {
+    const result = this.buffer.slice(0, this.used)
+    this.used = 0
+    return result
+  }
+}

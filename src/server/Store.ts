@@ -1,0 +1,205 @@
+import { Clock, Context, Data, Deferred, Effect, Layer } from "effect"
+import { DirectoryInUse, DirectoryLock } from "../disk/DirectoryLock.ts"
+import { DiskError } from "../disk/disk.ts"
+import { FileDisk } from "../disk/FileDisk.ts"
+import { Prng } from "../lib/prng.ts"
+import type { NodeId } from "../types.ts"
+import type { NodeAddresses } from "../wire/answers.ts"
+import { bootstrapDescriptors, defaultNamespace } from "./bootstrap.ts"
+import { Identity, IdentityMismatch } from "./Identity.ts"
+import { makePeerTransport, type PeerTransportShape } from "./PeerTransport.ts"
+import { decodePeerMessage, encodePeerMessage } from "./peerMessage.ts"
+import { StoreDriver } from "./StoreDriver.ts"
+import { Store } from "./StoreService.ts"
+import type { FromWorker, ToWorker } from "./StoreWorker.ts"
+import { defaultSettings, type StoreSettings } from "./settings.ts"
+import { StoreLoop } from "./storeLoop.ts"
+import { versionOfWall } from "./versionClock.ts"
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+/** One node of the cluster, as all nodes know it. */
+export interface ClusterMember {
+  readonly node: NodeId
+  /** Where its peers reach it. */
+  readonly peer: Address
+  /** Where clients reach it. */
+  readonly client: Address
+}
+
+export interface StoreOptions {
+  readonly dataDirectory: string
+  readonly node: NodeId
+  /** Every node of the cluster, this one included. */
+  readonly members: ReadonlyArray<ClusterMember>
+  /** Address to bind for peers; the port is that of this node's `peer` address. */
+  readonly bindHost: string
+  readonly settings?: StoreSettings
+}
+
+/** The node could not start, or had to stop. The message is one line that names what to look at. */
+export class NodeFailed extends Data.TaggedError("NodeFailed")<{
+  readonly detail: string
+  readonly cause?: unknown
+}> {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/** Ends, with the reason, when the node cannot go on. */
+export class StoreFailure extends Context.Service<
+  StoreFailure,
+  {
+    /** Never succeeds; fails when the node must stop. */
+    readonly failed: Effect.Effect<never, NodeFailed>
+  }
+>()("kvorum/server/StoreFailure") {}
+
+const printAddress = (address: Address) => `${address.host}:${address.port}`
+
+function explain(directory: string, error: unknown): NodeFailed {
+  if (error instanceof NodeFailed) return error
+  if (error instanceof DiskError && error.reason === "no-space") {
+    return new NodeFailed({
+      detail: `the disk of ${directory} is full (${error.path}): free space, then start the node again`,
+      cause: error,
+    })
+  }
+  if (error instanceof DirectoryInUse || error instanceof IdentityMismatch) {
+    return new NodeFailed({ detail: error.message, cause: error })
+  }
+  const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+  return new NodeFailed({ detail: `${directory}: ${message}`, cause: error })
+}
+
+const lockDirectory = (directory: string) =>
+  Effect.acquireRelease(
+    Effect.try({
+      try: () => DirectoryLock.acquire(directory),
+      catch: (error) => explain(directory, error),
+    }),
+    (lock) => Effect.sync(() => lock.release()),
+  )
+
+const startWorker = (root: string, onMessage: (message: FromWorker) => void) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const worker = new Worker(new URL("./StoreWorker.ts", import.meta.url))
+      worker.onmessage = (event: MessageEvent<FromWorker>) => onMessage(event.data)
+      worker.onerror = (event) => {
+        onMessage({ _tag: "Failed", message: event.message, reason: undefined })
+      }
+      worker.postMessage({ _tag: "Open", root } satisfies ToWorker)
+      return worker
+    }),
+    (worker) => Effect.sync(() => worker.terminate()),
+  )
+
+const make = Effect.fnUntraced(function* (options: StoreOptions) {
+  const { dataDirectory, node, members } = options
+  const settings = options.settings ?? defaultSettings
+  const clock = yield* Clock.Clock
+  yield* lockDirectory(dataDirectory)
+  const disk = new FileDisk(dataDirectory)
+  const self = members.find((member) => member.node === node)
+  if (self === undefined) {
+    return yield* new NodeFailed({ detail: `n${node} is not among the members of the cluster` })
+  }
+  const attempt = <A>(work: () => A) =>
+    Effect.try({ try: work, catch: (error) => explain(dataDirectory, error) })
+  const nodes = members.map((member) => member.node)
+  const identity = yield* attempt(() =>
+    Identity.open({
+      disk,
+      directory: dataDirectory,
+      node,
+      nodes,
+      members: members.map((m) => `${m.node}=${printAddress(m.peer)}`).join(),
+    }),
+  )
+  const origin = clock.monotonicTimeNanosUnsafe()
+  const readClock = () => ({
+    monotonicMs: Number(clock.monotonicTimeNanosUnsafe() - origin) / 1e6,
+    wallMs: clock.currentTimeMillisUnsafe(),
+  })
+  const loop = yield* attempt(() =>
+    StoreLoop.open({
+      node,
+      disk,
+      prng: new Prng(crypto.getRandomValues(new Uint32Array(1))[0] as number),
+      settings,
+      descriptors: bootstrapDescriptors(nodes),
+      clock: readClock(),
+    }),
+  )
+  const failure = yield* Deferred.make<never, NodeFailed>()
+  const fail = (error: unknown) =>
+    Deferred.doneUnsafe(failure, Effect.fail(explain(dataDirectory, error)))
+  const link: { transport?: PeerTransportShape; worker?: Worker } = {}
+  const driver = new StoreDriver({
+    loop,
+    absolutePath: (path) => disk.absolutePath(path),
+    ports: {
+      readClock,
+      send: (to, message) => link.transport?.send(to, encodePeerMessage, message),
+      flush: () => link.transport?.flush(),
+      toWorker: (message) => link.worker?.postMessage(message),
+      fail,
+    },
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(() => driver.stop()))
+  link.worker = yield* startWorker(dataDirectory, (message) => driver.fromWorker(message))
+  const { clusterId, incarnation } = identity
+  link.transport = yield* makePeerTransport({
+    self: { clusterId, node, incarnation },
+    listen: { host: options.bindHost, port: self.peer.port },
+    peers: members
+      .filter((other) => other.node !== node)
+      .map((other) => ({ node: other.node, ...other.peer })),
+    admit: (hello) => identity.problemOfPeer(hello.node, hello.incarnation),
+    onMessage: (from, payload) => driver.receive(from, decodePeerMessage(payload)),
+    onUnreachable: (to) => driver.unreachable(to),
+  })
+  yield* Effect.acquireRelease(
+    Effect.sync(() => setInterval(() => driver.wake(), settings.tickMs)),
+    (timer) => Effect.sync(() => clearInterval(timer)),
+  )
+  driver.wake()
+  const addresses = { client: printAddress(self.client), peer: printAddress(self.peer) }
+  const store = Store.of({
+    identity,
+    request: (request, reply) => driver.request(request, reply),
+    ranges: () => loop.ranges(),
+    namespaces: () => [
+      { id: defaultNamespace, name: "default", mode: "strong", partitioning: "hash" },
+    ],
+    nodes: () =>
+      members.map(
+        (member): NodeAddresses => ({
+          id: member.node,
+          client: printAddress(member.client),
+          peer: printAddress(member.peer),
+        }),
+      ),
+    status: () => ({ id: node, pid: process.pid, state: stateOf(loop), addresses }),
+    time: () => versionOfWall(readClock().wallMs),
+  })
+  return Context.make(Store, store).pipe(
+    Context.add(StoreFailure, StoreFailure.of({ failed: Deferred.await(failure) })),
+  )
+})
+
+/** "ready" when every replica here knows a leader. */
+function stateOf(loop: StoreLoop): string {
+  for (const replica of loop.replicas.values()) {
+    if (replica.leaderNode === undefined) return "electing"
+  }
+  return "ready"
+}
+
+/** The store of a node: directory, loop, worker thread and peer transport, from the lock to the last turn. */
+export const storeLayer = (options: StoreOptions) => Layer.effectContext(make(options))

@@ -1,0 +1,170 @@
+import { closeSync, fdatasync, openSync, writeSync } from "node:fs"
+import { DiskError } from "../disk/disk.ts"
+import type { JournalWrite } from "../journal/journal.ts"
+import type { NodeId } from "../types.ts"
+import type { PeerMessage } from "./peerMessage.ts"
+import type { Reply, Request } from "./requests.ts"
+import type { FromWorker, ToWorker } from "./StoreWorker.ts"
+import type { StoreJob } from "./storeJobs.ts"
+import type { ClockReading, StoreLoop, StoreOutput } from "./storeLoop.ts"
+
+/** Where the driver sends what the loop gives out. */
+export interface DriverPorts {
+  readonly readClock: () => ClockReading
+  readonly send: (node: NodeId, message: PeerMessage) => void
+  /** All sends of a turn have been given. */
+  readonly flush: () => void
+  readonly toWorker: (message: ToWorker) => void
+  /** The node cannot go on: a failed write or sync, a broken invariant. Called once. */
+  readonly fail: (error: unknown) => void
+}
+
+/**
+ * Carries out what the store loop decides, on real files, sockets and threads. Inputs of one round of the event loop share a turn: `wake` asks for a turn
+ * at the end of the round.
+ *
+ * The journal's write goes to the page cache at once and is made durable by one asynchronous fdatasync; meanwhile turns go on. A failed sync is
+ * final: what the kernel did with the pages is unknown, so the node stops (Rebello et al., ATC 2020).
+ */
+export class StoreDriver {
+  readonly loop: StoreLoop
+  private readonly ports: DriverPorts
+  private readonly journalRoot: (path: string) => string
+  private readonly replyTo = new Map<number, (reply: Reply) => void>()
+  private nextToken = 1
+  private scheduled = false
+  private stopped = false
+  private readonly jobs: Array<StoreJob> = []
+  private journalFile: { readonly path: string; readonly descriptor: number } | undefined
+  private syncing = false
+
+  constructor(options: {
+    loop: StoreLoop
+    ports: DriverPorts
+    /** Where a path of the loop's disk lies. */
+    absolutePath: (path: string) => string
+  }) {
+    this.loop = options.loop
+    this.ports = options.ports
+    this.journalRoot = options.absolutePath
+  }
+
+  /** A turn at the end of this round of the event loop. */
+  wake(): void {
+    if (this.scheduled || this.stopped) return
+    this.scheduled = true
+    setImmediate(this.run)
+  }
+
+  receive(from: NodeId, message: PeerMessage): void {
+    this.loop.receive(from, message)
+    this.wake()
+  }
+
+  request(request: Request, reply: (reply: Reply) => void): void {
+    const token = this.nextToken++
+    this.replyTo.set(token, reply)
+    this.loop.request({ ...request, token })
+    this.wake()
+  }
+
+  unreachable(node: NodeId): void {
+    this.loop.unreachable(node)
+    this.wake()
+  }
+
+  /** What the worker answered. */
+  fromWorker(message: FromWorker): void {
+    if (this.stopped) return
+    if (message._tag === "Failed") {
+      const reason = message.reason === "no-space" ? "no-space" : "io"
+      return this.fail(new DiskError({ reason, path: message.message }))
+    }
+    const job = this.jobs.shift()
+    if (job === undefined) return this.fail(new Error("the worker answered a job it was not given"))
+    this.guard(() => this.loop.jobDone(job, message.result))
+    this.wake()
+  }
+
+  /** No turn happens after this. */
+  stop(): void {
+    this.stopped = true
+    if (this.journalFile !== undefined && !this.syncing) closeSync(this.journalFile.descriptor)
+  }
+
+  private readonly run = (): void => {
+    this.scheduled = false
+    if (this.stopped) return
+    this.guard(() => this.carryOut(this.loop.turn(this.ports.readClock())))
+  }
+
+  private carryOut(output: StoreOutput): void {
+    if (output.journal !== undefined) this.write(output.journal)
+    for (const { to, message } of output.sends) this.ports.send(to, message)
+    this.ports.flush()
+    for (const reply of output.replies) {
+      const answer = this.replyTo.get(reply.token)
+      this.replyTo.delete(reply.token)
+      answer?.(reply)
+    }
+    for (const job of output.jobs) {
+      this.jobs.push(job)
+      this.ports.toWorker({ _tag: "Job", job })
+    }
+    if (output.more) this.wake()
+  }
+
+  private write(write: JournalWrite): void {
+    const descriptor = this.descriptorOf(write.path)
+    let done = 0
+    while (done < write.bytes.length) {
+      done += writeSync(
+        descriptor,
+        write.bytes,
+        done,
+        write.bytes.length - done,
+        write.offset + done,
+      )
+    }
+    if (!write.sync) {
+      setImmediate(() => this.written(write))
+      return
+    }
+    this.syncing = true
+    fdatasync(descriptor, (error) => {
+      this.syncing = false
+      if (this.stopped) return closeSync(descriptor)
+      if (error !== null)
+        return this.fail(new DiskError({ reason: "io", path: write.path, cause: error }))
+      this.written(write)
+    })
+  }
+
+  private written(write: JournalWrite): void {
+    if (this.stopped) return
+    this.guard(() => this.loop.journalDurable(write))
+    this.wake()
+  }
+
+  private descriptorOf(path: string): number {
+    if (this.journalFile?.path === path) return this.journalFile.descriptor
+    if (this.journalFile !== undefined) closeSync(this.journalFile.descriptor)
+    const descriptor = openSync(this.journalRoot(path), "r+")
+    this.journalFile = { path, descriptor }
+    return descriptor
+  }
+
+  private guard(work: () => void): void {
+    try {
+      work()
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
+  private fail(error: unknown): void {
+    if (this.stopped) return
+    this.stopped = true
+    this.ports.fail(error)
+  }
+}

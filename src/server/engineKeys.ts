@@ -1,0 +1,73 @@
+import type { Position, RangeId } from "../types.ts"
+
+/**
+ * Where the strong mode keeps its data in the engine. Stored: do not change.
+ *
+ *     2 ‖ 0 ‖ range u64 BE ‖ 0                   the range's state key
+ *     2 ‖ 0 ‖ range u64 BE ‖ 1 ‖ client u64 BE   one client's session in the range
+ *     2 ‖ 1 ‖ position                           a key's record (valueRecord.ts)
+ *
+ * The first byte is the tree: 1 `local`, 2 `strong`, 3 `eventual`. A range-local key sorts before all data, so that a snapshot is
+ * one ordered stream.
+ */
+const strongTree = 2
+const localKinds = { state: 0, session: 1 } as const
+
+/** Bytes before the position in a data key. */
+export const dataPrefixBytes = 2
+
+export function dataKey(position: Position): Uint8Array {
+  const key = new Uint8Array(dataPrefixBytes + position.length)
+  key[0] = strongTree
+  key[1] = 1
+  key.set(position, dataPrefixBytes)
+  return key
+}
+
+/** The exclusive end of a range's data keys; `end` is empty when the range goes to the end of the space. */
+export function dataEnd(end: Position): Uint8Array {
+  return end.length === 0 ? Uint8Array.of(strongTree, 2) : dataKey(end)
+}
+
+function localKey(range: RangeId, kind: number, extraBytes: number): Uint8Array {
+  const key = new Uint8Array(11 + extraBytes)
+  const view = new DataView(key.buffer)
+  key[0] = strongTree
+  view.setUint32(2, Math.floor(range / 2 ** 32))
+  view.setUint32(6, range >>> 0)
+  key[10] = kind
+  return key
+}
+
+export function stateKey(range: RangeId): Uint8Array {
+  return localKey(range, localKinds.state, 0)
+}
+
+export function sessionKey(range: RangeId, clientId: number): Uint8Array {
+  const key = localKey(range, localKinds.session, 8)
+  const view = new DataView(key.buffer)
+  view.setUint32(11, Math.floor(clientId / 2 ** 32))
+  view.setUint32(15, clientId >>> 0)
+  return key
+}
+
+/** The client of a session key, or `undefined` when the key is not one. */
+export function clientOfSessionKey(key: Uint8Array): number | undefined {
+  if (key.length !== 19 || key[10] !== localKinds.session) return undefined
+  const view = new DataView(key.buffer, key.byteOffset, key.byteLength)
+  return view.getUint32(11) * 2 ** 32 + view.getUint32(15)
+}
+
+/** The interval of all range-local keys of one range. */
+export function localInterval(range: RangeId): { lower: Uint8Array; upper: Uint8Array } {
+  return { lower: stateKey(range), upper: localKey(range, 0xff, 0) }
+}
+
+/** The interval of the range-local keys of all ranges. */
+export function allLocalInterval(): { lower: Uint8Array; upper: Uint8Array } {
+  return { lower: Uint8Array.of(strongTree, 0), upper: Uint8Array.of(strongTree, 1) }
+}
+
+export function isStateKey(key: Uint8Array): boolean {
+  return key.length === 11 && key[10] === localKinds.state
+}

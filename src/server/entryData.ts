@@ -1,0 +1,35 @@
+import { ByteWriter } from "../lib/byteWriter.ts"
+import type { Version } from "../types.ts"
+
+/**
+ * What an entry of kind `commands` holds. Stored and sent: do not change.
+ *
+ *     0   u64 LE  base: the version of the first command; command j gets base + j
+ *     8   u16 LE  count of commands, at least 1
+ *     10  commands back to back (wire/command.ts)
+ */
+export const entryHeaderBytes = 10
+
+export function encodeEntryData(base: Version, commands: ReadonlyArray<Uint8Array>): Uint8Array {
+  let length = entryHeaderBytes
+  for (const command of commands) length += command.length
+  const writer = new ByteWriter(length)
+  writer.u64(base)
+  writer.u16(commands.length)
+  for (const command of commands) writer.raw(command)
+  return writer.take()
+}
+
+export function entryBase(data: Uint8Array): Version {
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength)
+  return view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true)
+}
+
+export function entryCount(data: Uint8Array): number {
+  return (data[8] as number) | ((data[9] as number) << 8)
+}
+
+/** The version of an entry's last command: the range's time once it is applied. */
+export function entryLastVersion(data: Uint8Array): Version {
+  return entryBase(data) + entryCount(data) - 1
+}

@@ -1,0 +1,89 @@
+import type { LogIndex, MonotonicMs } from "../types.ts"
+
+/** One group's log as the retention rule sees it. */
+export interface RetainedLog {
+  /** Entries above it are live: the state key that covers them is not flushed yet. */
+  readonly flushedIndex: LogIndex
+  readonly firstIndex: LogIndex
+  readonly lastIndex: LogIndex
+  readonly sizeBytes: number
+  /** Of a leader: the least index that some follower is known to hold. Of a follower: `undefined`. */
+  readonly slowestMatch: LogIndex | undefined
+  /** The last index of `retentionMs` ago; entries above it are kept for followers whatever the budget. */
+  readonly agedIndex: LogIndex
+}
+
+export interface RetentionRule {
+  readonly retentionBytes: number
+  readonly retainedEntries: number
+}
+
+/**
+ * Up to which index each group's log may be released; 0 = nothing. Flushed entries stay for followers that lack them until the logs together
+ * pass the budget; then the group with the largest laggard gives up first, and that follower will get a snapshot.
+ */
+export function releasableIndexes(
+  logs: ReadonlyArray<RetainedLog>,
+  rule: RetentionRule,
+): ReadonlyArray<LogIndex> {
+  const released = logs.map((log) => {
+    const wanted =
+      log.slowestMatch ??
+      Math.max(0, Math.min(log.flushedIndex, log.lastIndex - rule.retainedEntries))
+    return Math.min(log.flushedIndex, wanted)
+  })
+  let excess = logs.reduce((sum, log, i) => sum + keptBytes(log, released[i] as number), 0)
+  excess -= rule.retentionBytes
+  while (excess > 0) {
+    let largest = -1
+    let largestGain = 0
+    for (let i = 0; i < logs.length; i++) {
+      const log = logs[i] as RetainedLog
+      const gain =
+        keptBytes(log, released[i] as number) -
+        keptBytes(log, Math.min(log.flushedIndex, log.agedIndex))
+      if (gain > largestGain) {
+        largest = i
+        largestGain = gain
+      }
+    }
+    if (largest < 0) break
+    const log = logs[largest] as RetainedLog
+    released[largest] = Math.min(log.flushedIndex, log.agedIndex)
+    excess -= largestGain
+  }
+  return released
+}
+
+/** Bytes above `released`, taking entries as equal in size. */
+function keptBytes(log: RetainedLog, released: LogIndex): number {
+  const count = log.lastIndex - log.firstIndex + 1
+  if (count <= 0) return 0
+  const kept = Math.max(0, log.lastIndex - Math.max(released, log.firstIndex - 1))
+  return (log.sizeBytes * kept) / count
+}
+
+/** Remembers last indexes over time, one mark every `retentionMs / 12`, to tell which index is old. */
+export class LogAge {
+  private marks: Array<{ readonly atMs: MonotonicMs; readonly index: LogIndex }> = []
+  private readonly retentionMs: number
+
+  constructor(retentionMs: number) {
+    this.retentionMs = retentionMs
+  }
+
+  mark(nowMs: MonotonicMs, index: LogIndex): void {
+    const newest = this.marks[this.marks.length - 1]
+    if (newest !== undefined && nowMs - newest.atMs < this.retentionMs / 12) return
+    this.marks.push({ atMs: nowMs, index })
+    while (this.marks.length > 1 && (this.marks[1]?.atMs ?? nowMs) <= nowMs - this.retentionMs) {
+      this.marks.shift()
+    }
+  }
+
+  /** The last index as it was `retentionMs` ago or earlier; 0 when that is not known. */
+  agedIndex(nowMs: MonotonicMs): LogIndex {
+    const oldest = this.marks[0]
+    return oldest !== undefined && oldest.atMs <= nowMs - this.retentionMs ? oldest.index : 0
+  }
+}

@@ -1,0 +1,91 @@
+import type { JournalOptions } from "../journal/journal.ts"
+import { defaultEngineOptions, type EngineOptions } from "../lsm/engine.ts"
+import type { SessionLimits } from "./sessions.ts"
+
+/**
+ * Every constant of the store loop. A node runs with `defaultSettings`; the simulator draws others, down to the smallest legal ones, so
+ * that limits are met in seconds instead of years.
+ */
+export interface StoreSettings {
+  /** Length of a tick; elections and heartbeats count them (DESIGN section 3, Timing). */
+  readonly tickMs: number
+  readonly heartbeatTicks: number
+  readonly electionTicksMin: number
+  readonly electionTicksMax: number
+  /** How long a voter stays silent after it heard a leader, and after its start. */
+  readonly voteSilenceMs: number
+  readonly preVote: boolean
+  readonly checkQuorum: boolean
+  readonly maxInflightAppends: number
+  readonly maxAppendBytes: number
+  readonly maxCommittedBytes: number
+  /** Proposals beyond this much uncommitted data of a group are refused as overloaded. */
+  readonly maxUncommittedBytes: number
+  /** A new entry begins past either. */
+  readonly commandsPerEntry: number
+  readonly entryBytes: number
+  /** Messages from peers that wait for a turn; beyond, they are dropped as a network would. */
+  readonly inboxMessages: number
+  /** Requests under way in one range; beyond, they are refused as overloaded. */
+  readonly requestsPerRange: number
+  /** What one turn applies of one range before other work gets its turn. */
+  readonly applyBytesPerTurn: number
+  readonly snapshotFrameBytes: number
+  readonly snapshotResendMs: number
+  readonly snapshotGiveUpMs: number
+  readonly scanPageEntries: number
+  readonly scanPageBytes: number
+  /** Log kept for slow followers, over all groups of the node, and the time for which it is kept even beyond that. */
+  readonly retentionBytes: number
+  readonly retentionMs: number
+  /** Applied entries that a follower keeps, in case it must lead peers that are behind. */
+  readonly retainedEntries: number
+  /** Releases are reckoned anew every so many ticks. */
+  readonly retentionTicks: number
+  /** The memtable is sealed after this much journal at the latest, so that the journal's oldest segments can go. */
+  readonly journalBytesPerSeal: number
+  readonly sessions: SessionLimits
+  readonly journal: JournalOptions
+  readonly engine: EngineOptions
+}
+
+const kibibyte = 1024
+const mebibyte = 1024 * kibibyte
+
+/** What a node runs with. Timing is that of DESIGN section 3: heartbeat 60 ms, election 300 to 600 ms. */
+export const defaultSettings: StoreSettings = {
+  tickMs: 30,
+  heartbeatTicks: 2,
+  electionTicksMin: 10,
+  electionTicksMax: 20,
+  voteSilenceMs: 300,
+  preVote: true,
+  checkQuorum: true,
+  maxInflightAppends: 256,
+  maxAppendBytes: mebibyte,
+  maxCommittedBytes: mebibyte,
+  maxUncommittedBytes: 16 * mebibyte,
+  commandsPerEntry: 256,
+  entryBytes: mebibyte,
+  inboxMessages: 65_536,
+  requestsPerRange: 16_384,
+  applyBytesPerTurn: mebibyte,
+  snapshotFrameBytes: mebibyte,
+  snapshotResendMs: 1000,
+  snapshotGiveUpMs: 10_000,
+  scanPageEntries: 1000,
+  scanPageBytes: mebibyte,
+  retentionBytes: 1024 * mebibyte,
+  retentionMs: 60_000,
+  retainedEntries: 4096,
+  retentionTicks: 10,
+  journalBytesPerSeal: 64 * mebibyte,
+  sessions: { results: 65_536, clients: 65_536 },
+  journal: {
+    segmentBytes: 64 * mebibyte,
+    tailCacheBytes: 64 * mebibyte,
+    rewriteThresholdSegments: 8,
+    rewriteSliceBytes: mebibyte,
+  },
+  engine: defaultEngineOptions,
+}

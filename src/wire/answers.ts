@@ -1,0 +1,134 @@
+import type {
+  Consistency,
+  LogIndex,
+  Mode,
+  NamespaceId,
+  NodeId,
+  Position,
+  RangeDescriptor,
+  RangeId,
+  Term,
+  Version,
+} from "../types.ts"
+import type { CommandStatus } from "./command.ts"
+
+/** What travels over the native door, as plain data; native.ts has its bytes. */
+
+/** What an answer says of itself. */
+export interface Receipt {
+  readonly level: Consistency
+  readonly node: NodeId
+  readonly role: "leader" | "follower"
+  readonly range: RangeId
+  readonly term: Term
+  /** Of a mutation: its entry. Of a read: the last index applied to the state that was read. */
+  readonly index: LogIndex
+}
+
+/** Why a request was not carried out. Each names what the caller does next; Errors.ts says it to users. */
+export type Refusal =
+  | { readonly _tag: "NotLeader"; readonly range: RangeId; readonly leader: NodeId | undefined }
+  | { readonly _tag: "RangeMoved"; readonly descriptors: ReadonlyArray<RangeDescriptor> }
+  | { readonly _tag: "QuorumUnavailable"; readonly range: RangeId }
+  | { readonly _tag: "Overloaded"; readonly what: string }
+  | { readonly _tag: "InvalidRequest"; readonly message: string }
+  | { readonly _tag: "OutcomeUnknown"; readonly range: RangeId }
+  | { readonly _tag: "StorageCorrupt"; readonly message: string }
+
+export interface PageEntry {
+  readonly position: Position
+  readonly value: Uint8Array
+  readonly version: Version
+}
+
+interface Timed {
+  /** The range's time (DESIGN section 3); 0 when unknown. */
+  readonly rangeTime: Version
+}
+
+export interface MutatedAnswer extends Timed {
+  readonly _tag: "Mutated"
+  readonly status: CommandStatus
+  readonly version: Version
+  readonly receipt: Receipt
+}
+
+export interface ValueAnswer extends Timed {
+  readonly _tag: "Value"
+  /** `undefined` = absent. */
+  readonly value: Uint8Array | undefined
+  readonly version: Version
+  readonly receipt: Receipt
+}
+
+export interface PageAnswer extends Timed {
+  readonly _tag: "Page"
+  readonly entries: ReadonlyArray<PageEntry>
+  /** Where to go on inside the interval asked for; `undefined` when it is exhausted. */
+  readonly next: Position | undefined
+  readonly receipt: Receipt
+}
+
+export interface RefusedAnswer extends Timed {
+  readonly _tag: "Refused"
+  readonly refusal: Refusal
+}
+
+export type DataAnswer = MutatedAnswer | ValueAnswer | PageAnswer | RefusedAnswer
+
+/** One range as one node sees it. */
+export interface RangeReport {
+  readonly descriptor: RangeDescriptor
+  /** `undefined` when the node holds no replica, or knows of no leader. */
+  readonly leader: NodeId | undefined
+  readonly term: Term
+  /** Applied there; 0 when the node holds no replica. */
+  readonly index: LogIndex
+}
+
+export interface NamespaceInfo {
+  readonly id: NamespaceId
+  readonly name: string
+  readonly mode: Mode
+  readonly partitioning: "hash" | "ordered"
+}
+
+/** `host:port` of a node's listeners, as it advertises them. */
+export interface NodeAddresses {
+  readonly id: NodeId
+  readonly client: string
+  readonly peer: string
+}
+
+export interface NodeStatus {
+  readonly id: NodeId
+  readonly pid: number
+  /** One word for people, such as "ready". */
+  readonly state: string
+  readonly addresses: { readonly client: string; readonly peer: string }
+}
+
+/** Everything a client needs to route. */
+export interface Routes {
+  readonly nodes: ReadonlyArray<NodeAddresses>
+  readonly namespaces: ReadonlyArray<NamespaceInfo>
+  readonly ranges: ReadonlyArray<RangeReport>
+}
+
+export interface RoutesAnswer {
+  readonly _tag: "Routes"
+  readonly routes: Routes
+}
+
+export interface StatusAnswer {
+  readonly _tag: "Status"
+  readonly status: NodeStatus
+}
+
+/** The last frame of a connection: why the node closes it. */
+export interface ClosingNotice {
+  readonly _tag: "Closing"
+  readonly reason: string
+}
+
+export type Answer = DataAnswer | RoutesAnswer | StatusAnswer | ClosingNotice

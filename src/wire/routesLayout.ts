@@ -1,0 +1,89 @@
+import { MalformedBytes } from "../lib/byteReader.ts"
+import type { RangeDescriptor } from "../types.ts"
+import type { NamespaceInfo, NodeAddresses, NodeStatus, RangeReport, Routes } from "./answers.ts"
+import { asArray, asBytes, asCount, asText, orUndefined } from "./packed.ts"
+
+/**
+ * Descriptors, routes and status as arrays for MessagePack; members in the order of the code below. Do not change: sent.
+ * The readers throw `MalformedBytes`.
+ */
+export function packDescriptor(descriptor: RangeDescriptor): ReadonlyArray<unknown> {
+  const { id, namespace, start, end, boundsVersion, membersVersion, replicas } = descriptor
+  const places = replicas.map((place) => [place.node, place.replica])
+  return [id, namespace ?? null, start, end, boundsVersion, membersVersion, places]
+}
+
+export function readDescriptor(value: unknown): RangeDescriptor {
+  const members = asArray(value, 7)
+  return {
+    id: asCount(members[0]),
+    namespace: orUndefined(members[1], asCount),
+    start: asBytes(members[2]),
+    end: asBytes(members[3]),
+    boundsVersion: asCount(members[4]),
+    membersVersion: asCount(members[5]),
+    replicas: asArray(members[6]).map((place) => {
+      const [node, replica] = asArray(place, 2)
+      return { node: asCount(node), replica: asCount(replica) }
+    }),
+  }
+}
+
+function packReport(report: RangeReport): ReadonlyArray<unknown> {
+  return [packDescriptor(report.descriptor), report.leader ?? null, report.term, report.index]
+}
+
+function readReport(value: unknown): RangeReport {
+  const [descriptor, leader, term, index] = asArray(value, 4)
+  return {
+    descriptor: readDescriptor(descriptor),
+    leader: orUndefined(leader, asCount),
+    term: asCount(term),
+    index: asCount(index),
+  }
+}
+
+function readAddresses(value: unknown): NodeAddresses {
+  const [id, client, peer] = asArray(value, 3)
+  return { id: asCount(id), client: asText(client), peer: asText(peer) }
+}
+
+function readNamespace(value: unknown): NamespaceInfo {
+  const [id, name, mode, partitioning] = asArray(value, 4)
+  if (mode !== "strong" && mode !== "eventual") throw new MalformedBytes("unknown mode")
+  if (partitioning !== "hash" && partitioning !== "ordered") {
+    throw new MalformedBytes("unknown partitioning")
+  }
+  return { id: asCount(id), name: asText(name), mode, partitioning }
+}
+
+export function packRoutes(routes: Routes): ReadonlyArray<unknown> {
+  return [
+    routes.nodes.map((node) => [node.id, node.client, node.peer]),
+    routes.namespaces.map(({ id, name, mode, partitioning }) => [id, name, mode, partitioning]),
+    routes.ranges.map(packReport),
+  ]
+}
+
+export function readRoutes(value: unknown): Routes {
+  const [nodes, namespaces, ranges] = asArray(value, 3)
+  return {
+    nodes: asArray(nodes).map(readAddresses),
+    namespaces: asArray(namespaces).map(readNamespace),
+    ranges: asArray(ranges).map(readReport),
+  }
+}
+
+export function packStatus(status: NodeStatus): ReadonlyArray<unknown> {
+  return [status.id, status.pid, status.state, status.addresses.client, status.addresses.peer]
+}
+
+export function readStatus(value: unknown): NodeStatus {
+  const [id, pid, state, client, peer] = asArray(value, 5)
+  return {
+    id: asCount(id),
+    pid: asCount(pid),
+    state: asText(state),
+    addresses: { client: asText(client), peer: asText(peer) },
+  }
+}

@@ -1,0 +1,56 @@
+import { benchSim } from "./Sim.ts"
+import { benchStrong } from "./Strong.ts"
+
+/**
+ * `npm run bench -- strong [--json] [--seconds N] [--skip-peers]`: Kvorum and etcd in the same run.
+ * `npm run bench -- sim [--seeds N] [--json]`: simulated cluster hours per CPU-minute.
+ *
+ * Figures are measured when asked for and never asserted: a timed test says more about the neighbours than about the code.
+ */
+const usage = [
+  "npm run bench -- strong [--json] [--seconds N] [--skip-peers]",
+  "    puts and gets with 1, 16 and 128 callers on three nodes, then etcd on the same machine",
+  "    --seconds N    per put run (60); gets run a third of it",
+  "    --skip-peers   measure Kvorum alone",
+  "npm run bench -- sim [--seeds N] [--json]",
+  "    simulated cluster hours per CPU-minute (--seeds 200)",
+].join("\n")
+
+function usageExit(problem: string): never {
+  console.error(`${problem}\n\n${usage}`)
+  process.exit(2)
+}
+
+function parse(words: ReadonlyArray<string>) {
+  const options = { json: false, skipPeers: false, seconds: 60, seeds: 200 }
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]
+    if (word === "--json") options.json = true
+    else if (word === "--skip-peers") options.skipPeers = true
+    else if (word === "--seconds" || word === "--seeds") {
+      const number = Number(words[++i])
+      if (!Number.isInteger(number) || number < 1) usageExit(`${word} needs a whole number above 0`)
+      options[word === "--seconds" ? "seconds" : "seeds"] = number
+    } else usageExit(`unknown option ${word}`)
+  }
+  return options
+}
+
+const [what, ...rest] = process.argv.slice(2)
+if (what === undefined) usageExit("Which bench?")
+const options = parse(rest)
+switch (what) {
+  case "strong":
+    process.exitCode = await benchStrong({
+      json: options.json,
+      withPeers: !options.skipPeers,
+      putSeconds: options.seconds,
+      getSeconds: Math.max(1, Math.round(options.seconds / 3)),
+    })
+    break
+  case "sim":
+    process.exitCode = await benchSim({ json: options.json, seeds: options.seeds })
+    break
+  default:
+    usageExit(`unknown bench "${what}"`)
+}

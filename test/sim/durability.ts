@@ -1,0 +1,235 @@
+import type { JournalGroup, LoggedEntry, LoggedHardState } from "../../src/journal/group.ts"
+import type { Journal, JournalWrite } from "../../src/journal/journal.ts"
+import type { LogIndex, RangeId, ReplicaId, Term } from "../../src/types.ts"
+import { Violation } from "./violation.ts"
+
+/** One group's log and hard state as far as some moment reached: terms by index above a base. */
+class LogShadow {
+  base: LogIndex = 0
+  terms: Array<Term> = []
+  term: Term = 0
+  vote: ReplicaId = 0
+
+  get last(): LogIndex {
+    return this.base + this.terms.length
+  }
+
+  termAt(index: LogIndex): Term | undefined {
+    return index <= this.base ? undefined : this.terms[index - this.base - 1]
+  }
+}
+
+type Change =
+  | {
+      readonly _tag: "append"
+      readonly shadow: LogShadow
+      readonly first: LogIndex
+      readonly terms: ReadonlyArray<Term>
+    }
+  | {
+      readonly _tag: "state"
+      readonly shadow: LogShadow
+      readonly term: Term
+      readonly vote: ReplicaId
+    }
+  | { readonly _tag: "reset"; readonly shadow: LogShadow; readonly index: LogIndex }
+
+function apply(change: Change): void {
+  const { shadow } = change
+  switch (change._tag) {
+    case "append":
+      shadow.terms.length = Math.max(0, change.first - 1 - shadow.base)
+      shadow.terms.push(...change.terms)
+      return
+    case "state":
+      shadow.term = change.term
+      shadow.vote = change.vote
+      return
+    case "reset":
+      shadow.base = change.index
+      shadow.terms = []
+      return
+    default:
+      change satisfies never
+  }
+}
+
+/** What observers of appends and votes hear. */
+export interface LogListener {
+  appended(range: RangeId, group: JournalGroup, entries: ReadonlyArray<LoggedEntry>): void
+  voted(range: RangeId, replica: ReplicaId, term: Term, vote: ReplicaId): void
+}
+
+/**
+ * What one node's simulated disk surely holds, reckoned without trusting the journal's own account: what the loop hands to the journal is noted,
+ * travels with the write that `cut` returns, and counts as durable when the driver has synced that write's file.
+ *
+ * Against it every acknowledgement is checked when it leaves, and every restart when it has recovered.
+ */
+export class Durability {
+  private readonly shadows = new Map<RangeId, LogShadow>()
+  private gathered: Array<Change> = []
+  private readonly writes = new Map<JournalWrite, Array<Change>>()
+  private readonly unsynced: Array<Change> = []
+  private readonly node: string
+  private readonly listener: LogListener
+
+  constructor(node: string, listener: LogListener) {
+    this.node = node
+    this.listener = listener
+  }
+
+  private shadow(range: RangeId): LogShadow {
+    let shadow = this.shadows.get(range)
+    if (shadow === undefined) {
+      shadow = new LogShadow()
+      this.shadows.set(range, shadow)
+    }
+    return shadow
+  }
+
+  /** Listens in on a journal that was just recovered. */
+  tap(journal: Journal): void {
+    const tapped = new WeakSet<JournalGroup>()
+    const group = journal.group.bind(journal)
+    journal.group = (key) => {
+      const result = group(key)
+      if (!tapped.has(result)) {
+        tapped.add(result)
+        this.tapGroup(key.range, key.replica, result)
+      }
+      return result
+    }
+    const cut = journal.cut.bind(journal)
+    journal.cut = () => {
+      const write = cut()
+      if (write !== undefined) {
+        this.writes.set(write, this.gathered)
+        this.gathered = []
+      }
+      return write
+    }
+  }
+
+  tapGroup(range: RangeId, replica: ReplicaId, group: JournalGroup): void {
+    const shadow = this.shadow(range)
+    const append = group.append.bind(group)
+    group.append = (entries) => {
+      append(entries)
+      if (entries.length === 0) return
+      const terms = entries.map((entry) => entry.term)
+      const first = (entries[0] as LoggedEntry).index
+      this.gathered.push({ _tag: "append", shadow, first, terms })
+      this.listener.appended(range, group, entries)
+    }
+    const setHardState = group.setHardState.bind(group)
+    group.setHardState = (state: LoggedHardState) => {
+      setHardState(state)
+      const { term, vote } = state
+      if (vote !== 0) this.listener.voted(range, replica, term, vote)
+      this.gathered.push({ _tag: "state", shadow, term, vote })
+    }
+    const resetTo = group.resetTo.bind(group)
+    group.resetTo = (index, term) => {
+      resetTo(index, term)
+      this.gathered.push({ _tag: "reset", shadow, index })
+    }
+  }
+
+  /** The write's bytes are in the file; with `synced` they and all written before are durable. */
+  written(write: JournalWrite, synced: boolean): void {
+    this.unsynced.push(...(this.writes.get(write) ?? []))
+    this.writes.delete(write)
+    if (!synced) return
+    for (const change of this.unsynced) apply(change)
+    this.unsynced.length = 0
+  }
+
+  /** A voter is about to promise that its log holds `index`. A snapshot in the engine counts by its applied index. */
+  checkAppendAcknowledged(range: RangeId, index: LogIndex, term: Term, inEngine: LogIndex): void {
+    const shadow = this.shadow(range)
+    if (shadow.term < term) {
+      this.fail(
+        `acknowledges in term ${term} of r${range}, but only term ${shadow.term} is durable`,
+      )
+    }
+    if (index > Math.max(shadow.last, inEngine)) {
+      this.fail(`acknowledges entry ${index} of r${range}, but only ${shadow.last} is durable`)
+    }
+  }
+
+  checkVoteGranted(range: RangeId, term: Term, candidate: ReplicaId): void {
+    const shadow = this.shadow(range)
+    if (shadow.term > term || (shadow.term === term && shadow.vote === candidate)) return
+    this.fail(
+      `votes for ${candidate} in term ${term} of r${range}, but durable is vote ${shadow.vote} in term ${shadow.term}`,
+    )
+  }
+
+  /** Whether entry (index, term) is durable here. */
+  holds(range: RangeId, index: LogIndex, term: Term): boolean {
+    const shadow = this.shadow(range)
+    return index <= shadow.base || shadow.termAt(index) === term
+  }
+
+  /**
+   * After a restart: all that was durable must be back, unless a write that was under way has truncated it. Then what was recovered
+   * becomes what is known.
+   */
+  checkRecovered(groups: ReadonlyArray<RecoveredLog>): void {
+    const underWay = [...this.unsynced, ...[...this.writes.values()].flat()]
+    for (const group of groups) {
+      const shadow = this.shadow(group.range)
+      const { term, vote } = group.log.hardState
+      if (
+        term < shadow.term ||
+        (term === shadow.term && shadow.vote !== 0 && vote !== shadow.vote)
+      ) {
+        this.fail(
+          `r${group.range} restarts with term ${term} and vote ${vote}; durable were ${shadow.term} and ${shadow.vote}`,
+        )
+      }
+      let limit = shadow.last
+      for (const change of underWay) {
+        if (change.shadow !== shadow) continue
+        if (change._tag === "append") limit = Math.min(limit, change.first - 1)
+        if (change._tag === "reset") limit = 0
+      }
+      const start = Math.max(shadow.base, group.appliedIndex, group.log.firstIndex - 1) + 1
+      const reach = Math.max(group.log.lastIndex, group.appliedIndex)
+      if (Math.min(limit, shadow.last) > reach || shadow.base > reach) {
+        this.fail(`r${group.range} restarts with a log up to ${reach}; durable was ${limit}`)
+      }
+      for (let index = start; index <= limit; index++) {
+        if (group.log.term(index) === shadow.termAt(index)) continue
+        this.fail(
+          `r${group.range} restarts with term ${group.log.term(index)} at ${index}; durable was ${shadow.termAt(index)}`,
+        )
+      }
+      this.adopt(shadow, group)
+    }
+    this.gathered = []
+    this.writes.clear()
+    this.unsynced.length = 0
+  }
+
+  private adopt(shadow: LogShadow, { log }: RecoveredLog): void {
+    shadow.base = log.firstIndex - 1
+    shadow.terms = []
+    for (let index = log.firstIndex; index <= log.lastIndex; index++) {
+      shadow.terms.push(log.term(index) as Term)
+    }
+    shadow.term = log.hardState.term
+    shadow.vote = log.hardState.vote
+  }
+
+  private fail(message: string): never {
+    throw new Violation("durability", `${this.node} ${message}`)
+  }
+}
+
+export interface RecoveredLog {
+  readonly range: RangeId
+  readonly appliedIndex: LogIndex
+  readonly log: JournalGroup
+}

@@ -1,0 +1,176 @@
+import type { Prng } from "../../src/lib/prng.ts"
+import type { NodeId } from "../../src/types.ts"
+import type { Network } from "./network.ts"
+import { type FaultKind, type FaultParameters, faultKinds } from "./parameters.ts"
+import type { Ending, SimulatedNode } from "./simulatedNode.ts"
+import type { Trace } from "./trace.ts"
+
+export interface FaultWorld {
+  readonly now: number
+  readonly trace: Trace
+  readonly network: Network
+  readonly nodes: ReadonlyMap<NodeId, SimulatedNode>
+  schedule(time: number, run: () => void): void
+}
+
+/**
+ * Begins faults at random and ends each after a while. Which kinds, how often and how long is the seed's choice, over orders of magnitude: a seed
+ * with a single kind of fault finds what a mixture of all hides.
+ */
+export class Faults {
+  begun = 0
+  crashes = 0
+  private readonly world: FaultWorld
+  private readonly parameters: FaultParameters
+  private readonly prng: Prng
+  private stopped = false
+
+  constructor(options: { world: FaultWorld; parameters: FaultParameters; prng: Prng }) {
+    this.world = options.world
+    this.parameters = options.parameters
+    this.prng = options.prng
+  }
+
+  start(): void {
+    const { world, prng, parameters } = this
+    const gap = (-Math.log(1 - prng.float()) / parameters.rate) * 1e6
+    world.schedule(world.now + Math.round(gap), () => {
+      if (this.stopped) return
+      this.begin()
+      this.start()
+    })
+  }
+
+  /** Ends everything: links heal, paused nodes go on, nodes that are down start, disks are fast. */
+  heal(): void {
+    this.stopped = true
+    const { network, nodes } = this.world
+    network.becomePerfect()
+    for (const node of nodes.values()) {
+      while (node.isPaused) node.resume()
+      node.diskSlowness = 1
+      if (!node.isUp) node.start(false)
+    }
+  }
+
+  /** A node crashed by itself, in the middle of a file operation. */
+  struck(node: SimulatedNode): void {
+    this.begun++
+    this.crashes++
+    this.restartLater(node)
+  }
+
+  private begin(): void {
+    const kind = this.drawKind()
+    const { prng, world } = this
+    this.begun++
+    world.trace.record("fault", world.now, faultKinds.indexOf(kind))
+    const duration = this.drawDuration()
+    const node = prng.pick([...world.nodes.values()])
+    switch (kind) {
+      case "cutOneWay":
+        this.cut([node.id], [this.otherThan(node)], duration)
+        return
+      case "isolate":
+        this.isolate([node.id], duration)
+        return
+      case "halves": {
+        const ids = prng.shuffle([...world.nodes.keys()])
+        this.isolate(ids.slice(0, prng.int(1, ids.length - 1)), duration)
+        return
+      }
+      case "crash":
+        this.stop(node, "power")
+        return
+      case "kill":
+        this.stop(node, "kill")
+        return
+      case "crashAll": {
+        const ending = prng.chance(0.7) ? "power" : "kill"
+        for (const each of world.nodes.values()) this.stop(each, ending)
+        return
+      }
+      case "pause":
+        node.pause()
+        world.trace.record("pause", world.now, node.id)
+        this.later(duration, () => {
+          if (node.isPaused) node.resume()
+        })
+        return
+      case "lossBurst":
+        world.network.setExtraLoss(prng.logUniform(0.05, 0.9))
+        this.later(duration, () => world.network.setExtraLoss(0))
+        return
+      case "slowDisk":
+        node.diskSlowness = prng.logUniform(2, 200)
+        this.later(duration, () => {
+          node.diskSlowness = 1
+        })
+        return
+      case "clockJump":
+        node.wallSkewMs += prng.logUniform(1, 3_600_000) * (prng.chance(0.5) ? 1 : -1)
+        return
+      default:
+        kind satisfies never
+    }
+  }
+
+  private drawKind(): FaultKind {
+    let draw = this.prng.float()
+    for (const [kind, weight] of this.parameters.weights) {
+      if (draw < weight) return kind
+      draw -= weight
+    }
+    return "cutOneWay"
+  }
+
+  private drawDuration(): number {
+    return this.prng.logUniform(this.parameters.durationMinUs, this.parameters.durationMaxUs)
+  }
+
+  private later(duration: number, run: () => void): void {
+    const { world } = this
+    world.schedule(world.now + Math.round(duration), () => {
+      if (!this.stopped) run()
+    })
+  }
+
+  private otherThan(node: SimulatedNode): NodeId {
+    return this.prng.pick([...this.world.nodes.keys()].filter((id) => id !== node.id))
+  }
+
+  private cut(
+    sources: ReadonlyArray<NodeId>,
+    targets: ReadonlyArray<NodeId>,
+    duration: number,
+  ): void {
+    const { network } = this.world
+    for (const source of sources) for (const target of targets) network.cut(source, target)
+    this.later(duration, () => {
+      for (const source of sources) for (const target of targets) network.heal(source, target)
+    })
+  }
+
+  private isolate(inside: ReadonlyArray<NodeId>, duration: number): void {
+    const outside = [...this.world.nodes.keys()].filter((id) => !inside.includes(id))
+    this.cut(inside, outside, duration)
+    this.cut(outside, inside, duration)
+  }
+
+  private stop(node: SimulatedNode, ending: Ending): void {
+    if (!node.isUp) return
+    this.crashes++
+    node.stop(ending)
+    this.restartLater(node)
+  }
+
+  private restartLater(node: SimulatedNode): void {
+    if (this.stopped) {
+      this.world.schedule(this.world.now + 1_000, () => node.start(false))
+      return
+    }
+    this.later(this.drawDuration(), () => {
+      if (!node.isUp) node.start(true)
+    })
+  }
+}

@@ -1,0 +1,173 @@
+import { mutantNamed } from "./mutants/registry.ts"
+import { type Outcome, runSeed } from "./world.ts"
+
+/** Seeds for a worker process to run. */
+export interface Task {
+  readonly first: number
+  readonly count: number
+  readonly mutant: string | undefined
+}
+
+export interface TaskResult {
+  readonly outcomes: ReadonlyArray<Outcome>
+  /** User plus system time of the worker so far. */
+  readonly cpuSeconds: number
+}
+
+/** A worker's whole life: seeds in, outcomes out, until its parent is gone. */
+export function serveTasks(): void {
+  process.on("disconnect", () => process.exit(0))
+  process.on("message", ({ first, count, mutant }: Task) => {
+    const planted = mutantNamed(mutant)
+    const outcomes: Array<Outcome> = []
+    for (let seed = first; seed < first + count; seed++) {
+      outcomes.push(runSeed({ seed, mutant: planted }))
+    }
+    const { user, system } = process.cpuUsage()
+    const result: TaskResult = { outcomes, cpuSeconds: (user + system) / 1e6 }
+    process.send?.(result)
+  })
+}
+
+interface Worker {
+  readonly process: Bun.Subprocess
+  cpuSeconds: number
+  finish: ((result: TaskResult) => void) | undefined
+}
+
+/** Processes that run seeds, each one task at a time. */
+export class Workers {
+  readonly workers: ReadonlyArray<Worker>
+
+  constructor(count: number) {
+    this.workers = Array.from({ length: count }, () => startWorker())
+  }
+
+  get cpuSeconds(): number {
+    return this.workers.reduce((sum, worker) => sum + worker.cpuSeconds, 0)
+  }
+
+  async run(worker: number, task: Task): Promise<ReadonlyArray<Outcome>> {
+    const target = this.workers[worker] as Worker
+    const result = await new Promise<TaskResult>((resolve, reject) => {
+      target.finish = resolve
+      target.process.exited.then((code) => reject(new Error(`a worker ended with code ${code}`)))
+      target.process.send(task)
+    })
+    target.cpuSeconds = result.cpuSeconds
+    return result.outcomes
+  }
+
+  stop(): void {
+    for (const worker of this.workers) worker.process.kill()
+  }
+}
+
+function startWorker(): Worker {
+  const worker: Worker = {
+    cpuSeconds: 0,
+    finish: undefined,
+    process: Bun.spawn([process.execPath, `${import.meta.dir}/main.ts`, "--worker"], {
+      stdio: ["ignore", "inherit", "inherit"],
+      ipc: (result: TaskResult) => worker.finish?.(result),
+    }),
+  }
+  return worker
+}
+
+export interface HuntOptions {
+  readonly first: number
+  readonly count: number
+  readonly workers: number
+  readonly found: (outcome: Outcome) => void
+}
+
+export interface HuntReport {
+  readonly seeds: number
+  readonly simulatedHours: number
+  readonly cpuMinutes: number
+  readonly operations: number
+  readonly faults: number
+  readonly elections: number
+  readonly crashes: number
+  readonly tracesRechecked: number
+  readonly violations: number
+  readonly firstSeed: number
+}
+
+const seedsPerTask = 10
+/** One seed of so many is run again, in another process. */
+const recheckEvery = 100
+
+/** Runs `count` seeds from `first` on; a trace that differs when run again counts as a violation. */
+export async function hunt(options: HuntOptions): Promise<HuntReport> {
+  const { first, count } = options
+  const workers = new Workers(options.workers)
+  const outcomes: Array<Outcome> = []
+  let next = first
+  let tracesRechecked = 0
+  let violations = 0
+  const found = (outcome: Outcome) => {
+    violations++
+    options.found(outcome)
+  }
+  const recheck = async (worker: number, outcome: Outcome) => {
+    const { seed, traceHash } = outcome
+    const [again] = await workers.run(worker, { first: seed, count: 1, mutant: undefined })
+    tracesRechecked++
+    if (again?.traceHash === traceHash) return
+    const message = `trace ${traceHash}, and ${again?.traceHash} when run again`
+    found({ ...outcome, violation: { invariant: "trace", message } })
+  }
+  /** Outcomes to run again, by the worker that has not run them. */
+  const pending = workers.workers.map((): Array<Outcome> => [])
+  const serve = async (worker: number) => {
+    for (;;) {
+      const again = pending[worker]?.shift()
+      if (again !== undefined) {
+        await recheck(worker, again)
+        continue
+      }
+      if (next >= first + count) return
+      const task = {
+        first: next,
+        count: Math.min(seedsPerTask, first + count - next),
+        mutant: undefined,
+      }
+      next += task.count
+      for (const outcome of await workers.run(worker, task)) {
+        outcomes.push(outcome)
+        if (outcome.violation !== undefined) found(outcome)
+        if ((outcome.seed - first) % recheckEvery !== 0) continue
+        pending[(worker + 1) % workers.workers.length]?.push(outcome)
+      }
+    }
+  }
+  await Promise.all(workers.workers.map((_, worker) => serve(worker)))
+  // What was handed to a worker that had already left off.
+  await Promise.all(workers.workers.map((_, worker) => serve(worker)))
+  workers.stop()
+  const sum = (of: (outcome: Outcome) => number) =>
+    outcomes.reduce((total, outcome) => total + of(outcome), 0)
+  return {
+    seeds: outcomes.length,
+    simulatedHours: round(sum((outcome) => outcome.simulatedSeconds) / 3600),
+    cpuMinutes: round(workers.cpuSeconds / 60),
+    operations: sum((outcome) => outcome.operations),
+    faults: sum((outcome) => outcome.faults),
+    elections: sum((outcome) => outcome.elections),
+    crashes: sum((outcome) => outcome.crashes),
+    tracesRechecked,
+    violations,
+    firstSeed: first,
+  }
+}
+
+function round(value: number): number {
+  return Math.round(value * 10_000) / 10_000
+}
+
+/** A range of seeds that nobody has run before. */
+export function freshSeed(): number {
+  return Math.floor(Math.random() * 2 ** 40)
+}

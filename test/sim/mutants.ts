@@ -1,0 +1,76 @@
+/**
+ * `npm run mutants [-- --from S] [--only A] [--json]`: searches seeds blindly for one that kills each mutant. A seed kills when it ends in a
+ * violation with the bug and without one without it. Prints `{total, killed, table}`; exit code 1 when a mutant survives.
+ */
+import { parseArgs } from "node:util"
+import { freshSeed, Workers } from "./hunt.ts"
+import type { Mutant } from "./mutants/mutant.ts"
+import { mutants } from "./mutants/registry.ts"
+import { runSeed } from "./world.ts"
+
+const seedsMax = 5_000
+const seedsPerTask = 5
+
+export interface Kill {
+  readonly mutant: string
+  readonly seed: number | undefined
+  readonly seedsTried: number
+  readonly invariant: string | undefined
+}
+
+/** Looks at seeds from `first` on, in order, until one kills. */
+async function search(workers: Workers, mutant: Mutant, first: number): Promise<Kill> {
+  const limit = first + seedsMax
+  let next = first
+  const killers: Array<{ seed: number; invariant: string }> = []
+  const serve = async (worker: number) => {
+    while (next < limit && killers.length === 0) {
+      const task = { first: next, count: Math.min(seedsPerTask, limit - next), mutant: mutant.name }
+      next += task.count
+      for (const { seed, violation } of await workers.run(worker, task)) {
+        if (violation === undefined) continue
+        if (runSeed({ seed }).violation === undefined) {
+          killers.push({ seed, invariant: violation.invariant })
+          break
+        }
+        console.error(`seed ${seed} fails without a mutant: npm run sim -- ${seed}`)
+      }
+    }
+  }
+  await Promise.all(workers.workers.map((_, worker) => serve(worker)))
+  const [found] = killers.sort((left, right) => left.seed - right.seed)
+  return {
+    mutant: mutant.name,
+    seed: found?.seed,
+    seedsTried: found === undefined ? seedsMax : found.seed - first + 1,
+    invariant: found?.invariant,
+  }
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: { from: { type: "string" }, only: { type: "string" }, json: { type: "boolean" } },
+  })
+  const first = values.from === undefined ? freshSeed() : Number(values.from)
+  const chosen = mutants.filter(({ name }) => values.only === undefined || name === values.only)
+  console.error(`up to ${seedsMax} seeds from ${first} for each of ${chosen.length} mutants`)
+  const workers = new Workers(2)
+  const table: Array<Kill> = []
+  for (const mutant of chosen) {
+    const kill = await search(workers, mutant, first)
+    table.push(kill)
+    const outcome =
+      kill.seed === undefined
+        ? "survives"
+        : `seed ${kill.seed} (${kill.seedsTried} tried): ${kill.invariant}`
+    console.error(`${mutant.name} ${mutant.title}: ${outcome}`)
+  }
+  workers.stop()
+  const killed = table.filter(({ seed }) => seed !== undefined).length
+  const report = { total: table.length, killed, table }
+  if (values.json) console.log(JSON.stringify(report))
+  else console.log(`${killed} of ${table.length} killed`)
+  return killed === table.length ? 0 : 1
+}
+
+if (import.meta.main) process.exit(await main())

@@ -1,0 +1,137 @@
+import { ByteWriter } from "../../src/lib/byteWriter.ts"
+import type { Prng } from "../../src/lib/prng.ts"
+import {
+  decodePeerMessage,
+  encodePeerMessage,
+  type PeerMessage,
+} from "../../src/server/peerMessage.ts"
+import type { NodeId } from "../../src/types.ts"
+import type { NetworkParameters } from "./parameters.ts"
+import type { Trace } from "./trace.ts"
+
+/** What the network needs of the world. Times are microseconds. */
+export interface NetworkWorld {
+  readonly now: number
+  readonly trace: Trace
+  schedule(time: number, run: () => void): void
+  deliver(from: NodeId, to: NodeId, message: PeerMessage): void
+  /** The sender's transport noticed that something did not get through. */
+  lost(from: NodeId, to: NodeId): void
+}
+
+/**
+ * Links between nodes, one per direction. A message is lost, delayed, repeated (maybe seconds later) and overtaken as the seed's
+ * parameters say; a link that is cut loses everything until it heals. Messages that are under way when a link is cut still arrive.
+ */
+export class Network {
+  dropped = 0
+  duplicated = 0
+  delivered = 0
+  private readonly world: NetworkWorld
+  private readonly parameters: NetworkParameters
+  private readonly prng: Prng
+  /** Cuts in force, by link. */
+  private readonly cuts = new Map<number, number>()
+  /** When the last message sent on a link arrives, to keep order where the seed asks for it. */
+  private readonly lastArrival = new Map<number, number>()
+  private readonly writer = new ByteWriter(4096)
+  private extraLoss = 0
+  private perfect = false
+
+  constructor(options: { world: NetworkWorld; parameters: NetworkParameters; prng: Prng }) {
+    this.world = options.world
+    this.parameters = options.parameters
+    this.prng = options.prng
+  }
+
+  /** Cuts one direction; cuts count, so that overlapping ones heal one by one. */
+  cut(from: NodeId, to: NodeId): void {
+    const link = linkOf(from, to)
+    this.cuts.set(link, (this.cuts.get(link) ?? 0) + 1)
+  }
+
+  heal(from: NodeId, to: NodeId): void {
+    const link = linkOf(from, to)
+    this.cuts.set(link, Math.max(0, (this.cuts.get(link) ?? 0) - 1))
+  }
+
+  /** Adds to the share of messages lost; 0 ends it. */
+  setExtraLoss(share: number): void {
+    this.extraLoss = share
+  }
+
+  /** From now on every message arrives once, in order, soon. */
+  becomePerfect(): void {
+    this.cuts.clear()
+    this.extraLoss = 0
+    this.perfect = true
+  }
+
+  send(from: NodeId, to: NodeId, message: PeerMessage): void {
+    const { prng, parameters, world } = this
+    const link = linkOf(from, to)
+    const carried = parameters.encode ? this.encode(message) : message
+    if (this.perfect) {
+      this.transmit(link, from, to, carried, parameters.delayMinUs)
+      return
+    }
+    const cut = (this.cuts.get(link) ?? 0) > 0
+    if (cut || prng.chance(parameters.lossRate + this.extraLoss)) {
+      this.dropped++
+      world.trace.record("drop", world.now, from, to)
+      if (prng.chance(parameters.lossNoticedRate)) world.lost(from, to)
+      return
+    }
+    this.transmit(link, from, to, carried, this.drawDelay())
+    if (prng.chance(parameters.duplicateRate)) {
+      this.duplicated++
+      const later = prng.logUniform(parameters.delayMinUs, parameters.duplicateDelayMaxUs)
+      world.trace.record("duplicate", world.now, from, to)
+      this.arriveAt(world.now + Math.round(later), from, to, carried)
+    }
+  }
+
+  private drawDelay(): number {
+    const { prng, parameters } = this
+    const max = prng.chance(parameters.spikeRate) ? parameters.spikeMaxUs : parameters.delayMaxUs
+    return prng.logUniform(parameters.delayMinUs, max)
+  }
+
+  private transmit(
+    link: number,
+    from: NodeId,
+    to: NodeId,
+    carried: PeerMessage | Uint8Array,
+    delayUs: number,
+  ): void {
+    let arrival = this.world.now + Math.max(1, Math.round(delayUs))
+    if (this.parameters.inOrder || this.perfect) {
+      arrival = Math.max(arrival, this.lastArrival.get(link) ?? 0)
+      this.lastArrival.set(link, arrival)
+    }
+    this.arriveAt(arrival, from, to, carried)
+  }
+
+  private arriveAt(
+    time: number,
+    from: NodeId,
+    to: NodeId,
+    carried: PeerMessage | Uint8Array,
+  ): void {
+    this.world.schedule(time, () => {
+      this.delivered++
+      const message = carried instanceof Uint8Array ? decodePeerMessage(carried) : carried
+      this.world.deliver(from, to, message)
+    })
+  }
+
+  private encode(message: PeerMessage): Uint8Array {
+    this.writer.reset()
+    encodePeerMessage(this.writer, message)
+    return this.writer.take()
+  }
+}
+
+function linkOf(from: NodeId, to: NodeId): number {
+  return from * 64 + to
+}

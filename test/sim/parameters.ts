@@ -1,0 +1,222 @@
+import type { Prng } from "../../src/lib/prng.ts"
+import { defaultSettings, type StoreSettings } from "../../src/server/settings.ts"
+
+/** Times in microseconds, shares from 0 to 1, rates per simulated second. */
+export interface NetworkParameters {
+  /** Messages travel as bytes instead of objects. */
+  readonly encode: boolean
+  /** A later message never overtakes an earlier one on its link (but repeats may). */
+  readonly inOrder: boolean
+  readonly delayMinUs: number
+  readonly delayMaxUs: number
+  readonly spikeRate: number
+  readonly spikeMaxUs: number
+  readonly lossRate: number
+  /** Share of losses that the sender's transport reports. */
+  readonly lossNoticedRate: number
+  readonly duplicateRate: number
+  readonly duplicateDelayMaxUs: number
+}
+
+export interface DiskParameters {
+  readonly syncMinUs: number
+  readonly syncMaxUs: number
+  readonly jobMinUs: number
+  readonly jobMaxUs: number
+  /** Share of jobs and of starts that a crash strikes in their middle. */
+  readonly jobCrashRate: number
+  readonly startCrashRate: number
+}
+
+export const faultKinds = [
+  "cutOneWay",
+  "isolate",
+  "halves",
+  "crash",
+  "kill",
+  "pause",
+  "lossBurst",
+  "slowDisk",
+  "clockJump",
+  "crashAll",
+] as const
+export type FaultKind = (typeof faultKinds)[number]
+
+export interface FaultParameters {
+  /** Faults begun per second, all kinds together. */
+  readonly rate: number
+  /** Chance of each kind when one begins; they add up to 1. */
+  readonly weights: ReadonlyArray<readonly [FaultKind, number]>
+  readonly durationMinUs: number
+  readonly durationMaxUs: number
+}
+
+export interface WorkloadParameters {
+  readonly clients: number
+  /** Operations that one client identity has under way at most. */
+  readonly processesPerClient: number
+  readonly keys: number
+  readonly thinkMinUs: number
+  readonly thinkMaxUs: number
+  readonly attemptMinUs: number
+  readonly attemptMaxUs: number
+  readonly deadlineMinUs: number
+  readonly deadlineMaxUs: number
+  readonly valueBytesMax: number
+  /** Share of reads among operations. */
+  readonly readShare: number
+  /** Share of attempts sent twice at once, as a client does that lost patience early. */
+  readonly doubleSendRate: number
+}
+
+/** Everything that a seed decides about its world before it begins. */
+export interface Parameters {
+  readonly nodes: number
+  readonly defaultRanges: number
+  readonly settings: StoreSettings
+  readonly network: NetworkParameters
+  readonly disk: DiskParameters
+  readonly faults: FaultParameters
+  readonly workload: WorkloadParameters
+  /** A turn comes at most this long after its input. */
+  readonly turnDelayMaxUs: number
+  /** Relative drift of node clocks, and how far apart their wall clocks are. */
+  readonly driftMax: number
+  readonly wallSkewMaxMs: number
+}
+
+export function drawParameters(prng: Prng): Parameters {
+  const nodes = prng.chance(0.7) ? 3 : 5
+  return {
+    nodes,
+    defaultRanges: prng.pick(nodes === 3 ? [1, 1, 2, 4] : [1, 1, 2]),
+    settings: drawSettings(prng),
+    network: drawNetwork(prng),
+    disk: drawDisk(prng),
+    faults: drawFaults(prng),
+    workload: drawWorkload(prng),
+    turnDelayMaxUs: Math.round(prng.logUniform(50, 3_000)),
+    driftMax: prng.logUniform(1e-6, 1e-2),
+    wallSkewMaxMs: prng.chance(0.2) ? prng.logUniform(1_000, 3_600_000) : prng.logUniform(1, 500),
+  }
+}
+
+/** One value: the default now and then, else one of the small ones. */
+function buggified(prng: Prng, small: ReadonlyArray<number>, usual: number): number {
+  return prng.chance(0.35) ? usual : prng.pick(small)
+}
+
+function drawSettings(prng: Prng): StoreSettings {
+  const d = defaultSettings
+  const memtableBytes = buggified(prng, [1024, 1024, 4096, 16_384], 65_536)
+  const truncating = prng.chance(0.5)
+  return {
+    ...d,
+    preVote: prng.chance(0.8),
+    checkQuorum: prng.chance(0.85),
+    voteSilenceMs: prng.chance(0.8) ? d.voteSilenceMs : 0,
+    maxInflightAppends: buggified(prng, [1, 1, 2, 4], d.maxInflightAppends),
+    maxAppendBytes: buggified(prng, [1, 1, 200, 2000], d.maxAppendBytes),
+    maxCommittedBytes: buggified(prng, [1, 300, 3000], d.maxCommittedBytes),
+    maxUncommittedBytes: buggified(prng, [1, 4096, 65_536], d.maxUncommittedBytes),
+    commandsPerEntry: buggified(prng, [1, 2, 8], d.commandsPerEntry),
+    entryBytes: buggified(prng, [1, 1024], d.entryBytes),
+    inboxMessages: buggified(prng, [16, 64, 256], d.inboxMessages),
+    requestsPerRange: buggified(prng, [2, 8, 64], d.requestsPerRange),
+    applyBytesPerTurn: buggified(prng, [1, 500, 5000], d.applyBytesPerTurn),
+    snapshotFrameBytes: buggified(prng, [1, 300, 3000], d.snapshotFrameBytes),
+    snapshotResendMs: buggified(prng, [50, 200], d.snapshotResendMs),
+    snapshotGiveUpMs: buggified(prng, [500, 2000], 4000),
+    scanPageEntries: buggified(prng, [1, 2, 5], d.scanPageEntries),
+    scanPageBytes: buggified(prng, [1, 300], d.scanPageBytes),
+    retentionBytes: truncating ? 0 : buggified(prng, [2000, 20_000], d.retentionBytes),
+    retentionMs: truncating ? prng.pick([12, 12, 120]) : buggified(prng, [120, 1200], 6000),
+    retainedEntries: truncating ? prng.pick([0, 2]) : buggified(prng, [2, 20], d.retainedEntries),
+    retentionTicks: truncating ? 1 : buggified(prng, [1, 4], d.retentionTicks),
+    journalBytesPerSeal: buggified(prng, [1000, 10_000, 40_000], 200_000),
+    sessions: {
+      results: buggified(prng, [20, 60], d.sessions.results),
+      clients: buggified(prng, [4, 12], d.sessions.clients),
+    },
+    journal: {
+      ...d.journal,
+      segmentBytes: prng.pick([4096, 4096, 8192, 16_384, 65_536]),
+      tailCacheBytes: buggified(prng, [1, 1000, 10_000], 1 << 20),
+      rewriteThresholdSegments: buggified(prng, [1, 2, 3], 8),
+      rewriteSliceBytes: buggified(prng, [1, 500], 1 << 20),
+    },
+    engine: {
+      ...d.engine,
+      memtableBytes,
+      blockBytes: buggified(prng, [64, 256, 1024], d.engine.blockBytes ?? 4096),
+      readyArenas: 1,
+      tableBytes: buggified(prng, [512, 4096], memtableBytes / 2),
+      manifestBytes: buggified(prng, [1024, 4096], 16_384),
+      blockCacheBytes: buggified(prng, [1, 4096], 1 << 20),
+    },
+  }
+}
+
+function drawNetwork(prng: Prng): NetworkParameters {
+  const delayMinUs = prng.logUniform(20, 2_000)
+  return {
+    encode: prng.chance(0.3),
+    inOrder: prng.chance(0.3),
+    delayMinUs,
+    delayMaxUs: delayMinUs * prng.logUniform(1.1, 30),
+    spikeRate: prng.chance(0.5) ? prng.logUniform(0.0005, 0.1) : 0,
+    spikeMaxUs: prng.logUniform(20_000, 1_500_000),
+    lossRate: prng.chance(0.7) ? prng.logUniform(0.0005, 0.2) : 0,
+    lossNoticedRate: prng.pick([0, 0.1, 1]),
+    duplicateRate: prng.chance(0.6) ? prng.logUniform(0.0005, 0.2) : 0,
+    duplicateDelayMaxUs: prng.logUniform(20_000, 8_000_000),
+  }
+}
+
+function drawDisk(prng: Prng): DiskParameters {
+  const syncMinUs = prng.logUniform(50, 3_000)
+  const jobMinUs = prng.logUniform(100, 10_000)
+  return {
+    syncMinUs,
+    syncMaxUs: syncMinUs * prng.logUniform(1.1, 30),
+    jobMinUs,
+    jobMaxUs: jobMinUs * prng.logUniform(1.1, 50),
+    jobCrashRate: prng.chance(0.4) ? prng.logUniform(0.0005, 0.03) : 0,
+    startCrashRate: prng.chance(0.4) ? prng.logUniform(0.01, 0.5) : 0,
+  }
+}
+
+function drawFaults(prng: Prng): FaultParameters {
+  const weights = faultKinds.map((kind) => {
+    const likely = kind === "crashAll" ? 0.1 : 1
+    return [kind, prng.chance(0.65) ? prng.logUniform(0.05, 1) * likely : 0] as const
+  })
+  const sum = weights.reduce((total, [, weight]) => total + weight, 0)
+  const durationMinUs = prng.logUniform(1_000, 50_000)
+  return {
+    rate: prng.logUniform(1.3, 6),
+    weights: sum === 0 ? [["crash", 1]] : weights.map(([kind, weight]) => [kind, weight / sum]),
+    durationMinUs,
+    durationMaxUs: prng.logUniform(200_000, 4_000_000),
+  }
+}
+
+function drawWorkload(prng: Prng): WorkloadParameters {
+  const thinkMinUs = prng.logUniform(1_000, 50_000)
+  const attemptMinUs = prng.logUniform(20_000, 200_000)
+  const deadlineMinUs = prng.logUniform(100_000, 400_000)
+  return {
+    clients: prng.int(3, 6),
+    processesPerClient: prng.int(1, 3),
+    keys: prng.int(3, 10),
+    thinkMinUs,
+    thinkMaxUs: thinkMinUs * prng.logUniform(1.5, 6),
+    attemptMinUs,
+    attemptMaxUs: attemptMinUs * prng.logUniform(1.5, 5),
+    deadlineMinUs,
+    deadlineMaxUs: deadlineMinUs * prng.logUniform(2, 8),
+    valueBytesMax: Math.round(prng.logUniform(8, 1_500)),
+    readShare: 0.2 + 0.4 * prng.float(),
+    doubleSendRate: prng.chance(0.5) ? prng.logUniform(0.005, 0.2) : 0,
+  }
+}

@@ -1,0 +1,461 @@
+import { DiskError } from "../../src/disk/disk.ts"
+import type { JournalWrite } from "../../src/journal/journal.ts"
+import { assert } from "../../src/lib/assert.ts"
+import type { Prng } from "../../src/lib/prng.ts"
+import type { PeerMessage } from "../../src/server/peerMessage.ts"
+import type { Replica } from "../../src/server/replica.ts"
+import type { Reply, Request } from "../../src/server/requests.ts"
+import { runStoreJob, type StoreJob } from "../../src/server/storeJobs.ts"
+import { type ClockReading, StoreLoop, type StoreParts } from "../../src/server/storeLoop.ts"
+import type { NodeId, RangeDescriptor, RangeId, Term } from "../../src/types.ts"
+import { Durability } from "./durability.ts"
+import type { Observer } from "./observer.ts"
+import type { Parameters } from "./parameters.ts"
+import { SimulatedCrash, type SimulatedDisk } from "./simulatedDisk.ts"
+import type { Trace } from "./trace.ts"
+import { Violation } from "./violation.ts"
+
+/** How a process ends: `power` loses what was not synced, `kill` only the process. */
+export type Ending = "power" | "kill"
+
+export interface NodeWorld {
+  readonly now: number
+  readonly trace: Trace
+  readonly observer: Observer
+  readonly parameters: Parameters
+  readonly descriptors: ReadonlyArray<RangeDescriptor>
+  readonly parts: StoreParts
+  readonly Disk: typeof SimulatedDisk
+  readonly nodes: ReadonlyMap<NodeId, SimulatedNode>
+  schedule(time: number, run: () => void): void
+  send(from: NodeId, to: NodeId, message: PeerMessage): void
+  answer(reply: Reply): void
+  /** The node struck itself down in the middle of a file operation. */
+  crashed(node: SimulatedNode): void
+}
+
+interface JobUnderWay {
+  readonly job: StoreJob
+  /** It crashes at this many operations from its start. */
+  readonly crashAt: number | undefined
+}
+
+/** Counts of what happened on a node, over all its lives. */
+export class NodeCounts {
+  turns = 0
+  jobs: Record<string, number> = {}
+  snapshotsInstalled = 0
+  starts = 0
+  messages = 0
+}
+
+/**
+ * One node of the world: the store loop that ships over a simulated disk, and a driver like the real one. Journal writes and jobs take their time, and a
+ * crash may strike while they do. A paused node does nothing; when it goes on, everything that waited for it happens at once.
+ */
+export class SimulatedNode {
+  readonly id: NodeId
+  readonly disk: SimulatedDisk
+  readonly counts = new NodeCounts()
+  loop: StoreLoop | undefined
+  /** Multiplies the time that the disk takes. */
+  diskSlowness = 1
+  wallSkewMs: number
+  private readonly world: NodeWorld
+  private readonly prng: Prng
+  private readonly durability: Durability
+  private readonly drift: number
+  private monotonicOffsetMs = 0
+  /** Number of this life; what belongs to an earlier one is void. */
+  private life = 0
+  private pausedBy = 0
+  private deferred: Array<() => void> = []
+  private turnScheduled = false
+  private writing: JournalWrite | undefined
+  private jobs: Array<StoreJob> = []
+  private jobUnderWay: JobUnderWay | undefined
+  private readonly leading = new Map<RangeId, Term>()
+
+  constructor(id: NodeId, world: NodeWorld, prng: Prng) {
+    this.id = id
+    this.world = world
+    this.prng = prng
+    this.disk = new world.Disk()
+    this.durability = new Durability(`n${id}`, world.observer)
+    const { driftMax, wallSkewMaxMs } = world.parameters
+    this.drift = 1 + (2 * prng.float() - 1) * driftMax
+    this.wallSkewMs = (2 * prng.float() - 1) * wallSkewMaxMs
+  }
+
+  get isUp(): boolean {
+    return this.loop !== undefined
+  }
+
+  get isPaused(): boolean {
+    return this.pausedBy > 0
+  }
+
+  private clock(): ClockReading {
+    const elapsedMs = (this.world.now / 1000) * this.drift
+    return {
+      monotonicMs: this.monotonicOffsetMs + elapsedMs,
+      wallMs: startWallMs + elapsedMs + this.wallSkewMs,
+    }
+  }
+
+  // Life and death
+
+  /** Recovers from the disk and begins to tick. May crash in the middle if `mayCrash`. */
+  start(mayCrash: boolean): void {
+    assert(this.loop === undefined, "only a node that is down starts")
+    const { world, prng, disk } = this
+    this.life++
+    this.counts.starts++
+    this.monotonicOffsetMs = prng.int(1, 1_000_000)
+    world.trace.record("start", world.now, this.id)
+    const { startCrashRate } = world.parameters.disk
+    if (mayCrash && prng.chance(startCrashRate)) disk.crashAfter(disk.operations + prng.int(1, 8))
+    try {
+      this.loop = StoreLoop.open({
+        node: this.id,
+        disk,
+        prng: prng.fork(),
+        settings: world.parameters.settings,
+        descriptors: world.descriptors,
+        clock: this.clock(),
+        parts: world.parts,
+      })
+    } catch (error) {
+      if (!(error instanceof SimulatedCrash)) throw this.failure("start", error)
+      this.stop("power")
+      world.crashed(this)
+      return
+    }
+    disk.crashAfter(undefined)
+    this.observeRecovery(this.loop)
+    const life = this.life
+    const tickUs = world.parameters.settings.tickMs * 1000
+    const tick = () => {
+      if (this.life !== life) return
+      this.whenAwake(() => this.turn())
+      const late = prng.chance(0.1) ? prng.logUniform(100, tickUs) : prng.int(0, 200)
+      world.schedule(Math.round(world.now + tickUs / this.drift + late), tick)
+    }
+    world.schedule(world.now + prng.int(0, tickUs), tick)
+  }
+
+  private observeRecovery(loop: StoreLoop): void {
+    const recovered = [...loop.replicas.values()].map((replica) => ({
+      range: replica.range,
+      appliedIndex: replica.machine.appliedIndex,
+      log: replica.log,
+    }))
+    this.durability.checkRecovered(recovered)
+    this.durability.tap(loop.storage.journal)
+    // Handles given out before the tap are tapped too.
+    for (const replica of loop.replicas.values()) {
+      this.durability.tapGroup(replica.range, replica.machine.replica, replica.log)
+      this.observeMachine(replica)
+      const replaceMachine = replica.replaceMachine.bind(replica)
+      replica.replaceMachine = (machine) => {
+        replaceMachine(machine)
+        this.counts.snapshotsInstalled++
+        this.observeMachine(replica)
+      }
+    }
+  }
+
+  private observeMachine(replica: Replica): void {
+    const { machine, range } = replica
+    const { observer, trace } = this.world
+    observer.chainAt(this.id, range, machine.appliedIndex, machine.chain)
+    const apply = machine.apply.bind(machine)
+    machine.apply = (entry) => {
+      apply(entry)
+      trace.record("apply", this.world.now, this.id * 1000 + range, entry.index, machine.chain)
+      observer.appliedEntry(this.id, range, entry, machine.chain)
+      if (!this.durability.holds(range, entry.index, entry.term)) {
+        throw new Violation(
+          "durability",
+          `n${this.id} applies ${entry.index} of r${range} too early`,
+        )
+      }
+    }
+  }
+
+  /** The process ends now. What it was writing may be in the files in part. */
+  stop(ending: Ending): void {
+    const { prng, disk, world } = this
+    world.trace.record("stop", world.now, this.id, ending === "power" ? 1 : 2)
+    this.loop = undefined
+    this.life++
+    this.pausedBy = 0
+    this.deferred = []
+    this.turnScheduled = false
+    this.leading.clear()
+    // The process is dead; the machine writes on for as long as it has power.
+    disk.kill()
+    if (prng.chance(0.5)) this.finishJobPartly()
+    if (prng.chance(0.7)) this.finishWritePartly(ending)
+    this.finishJobPartly()
+    this.jobs = []
+    this.jobUnderWay = undefined
+    this.writing = undefined
+    if (ending === "kill") disk.kill()
+    else if (prng.chance(0.25)) disk.loseAllUnsynced()
+    else if (prng.chance(0.1)) disk.keepAll()
+    else disk.crash(prng)
+  }
+
+  private finishJobPartly(): void {
+    const { prng, disk, jobUnderWay } = this
+    this.jobUnderWay = undefined
+    if (jobUnderWay === undefined || prng.chance(0.3)) return
+    disk.crashAfter(disk.operations + prng.int(1, 10))
+    try {
+      runStoreJob(disk, jobUnderWay.job)
+      disk.crashAfter(undefined)
+    } catch (error) {
+      if (!(error instanceof SimulatedCrash)) throw this.failure("job", error)
+      disk.kill()
+    }
+  }
+
+  private finishWritePartly(ending: Ending): void {
+    const { writing, prng } = this
+    if (writing === undefined) return
+    const bytes =
+      ending === "kill" && prng.chance(0.5)
+        ? writing.bytes.subarray(0, prng.int(0, writing.bytes.length))
+        : writing.bytes
+    const file = this.disk.open(writing.path)
+    file.write(bytes, writing.offset)
+    file.close()
+    this.durability.written(writing, false)
+  }
+
+  pause(): void {
+    this.pausedBy++
+  }
+
+  resume(): void {
+    this.pausedBy--
+    if (this.pausedBy > 0) return
+    const deferred = this.deferred
+    this.deferred = []
+    for (const run of deferred) run()
+  }
+
+  /** Runs now, or when the pause ends; never in another life. */
+  private whenAwake(run: () => void): void {
+    if (this.pausedBy === 0) {
+      run()
+      return
+    }
+    const { life } = this
+    this.deferred.push(() => {
+      if (this.life === life) run()
+    })
+  }
+
+  // Inputs
+
+  receive(from: NodeId, message: PeerMessage): void {
+    if (this.loop === undefined) return
+    this.counts.messages++
+    this.whenAwake(() => {
+      this.guard("receive", () => (this.loop as StoreLoop).receive(from, message))
+      this.turnSoon()
+    })
+  }
+
+  /** False when nobody listens. */
+  request(request: Request): boolean {
+    if (this.loop === undefined) return false
+    this.whenAwake(() => {
+      this.guard("request", () => (this.loop as StoreLoop).request(request))
+      this.turnSoon()
+    })
+    return true
+  }
+
+  unreachable(node: NodeId): void {
+    if (this.loop === undefined) return
+    this.whenAwake(() => {
+      this.guard("unreachable", () => (this.loop as StoreLoop).unreachable(node))
+      this.turnSoon()
+    })
+  }
+
+  private turnSoon(): void {
+    if (this.turnScheduled) return
+    this.turnScheduled = true
+    const { world, life, prng } = this
+    world.schedule(world.now + prng.int(1, world.parameters.turnDelayMaxUs), () => {
+      if (this.life !== life) return
+      this.whenAwake(() => this.turn())
+    })
+  }
+
+  private turn(): void {
+    const { loop, world } = this
+    if (loop === undefined) return
+    this.turnScheduled = false
+    this.counts.turns++
+    const output = this.guard("turn", () => loop.turn(this.clock()))
+    this.observeRoles(loop)
+    const { journal, sends, replies, jobs } = output
+    world.trace.record("turn", world.now, this.id, sends.length, replies.length)
+    for (const { to, message } of sends) {
+      this.checkSend(loop, message)
+      world.send(this.id, to, message)
+    }
+    for (const reply of replies) {
+      if (reply._tag === "Mutated") this.checkAcknowledged(reply)
+      world.answer(reply)
+    }
+    if (journal !== undefined) this.write(journal)
+    if (jobs.length > 0) {
+      this.jobs.push(...jobs)
+      this.startJob()
+    }
+    if (output.more) this.turnSoon()
+  }
+
+  // Files
+
+  private diskDelay(minUs: number, maxUs: number): number {
+    return Math.max(1, Math.round(this.prng.logUniform(minUs, maxUs) * this.diskSlowness))
+  }
+
+  private write(write: JournalWrite): void {
+    assert(this.writing === undefined, "one journal write at a time")
+    this.writing = write
+    const { world, life } = this
+    const { syncMinUs, syncMaxUs } = world.parameters.disk
+    const delay = this.diskDelay(syncMinUs, write.sync ? syncMaxUs : syncMinUs)
+    world.trace.record("journal", world.now, this.id, write.offset, write.bytes.length)
+    world.schedule(world.now + delay, () => {
+      if (this.life !== life) return
+      const file = this.disk.open(write.path)
+      file.write(write.bytes, write.offset)
+      if (write.sync) file.sync()
+      file.close()
+      this.writing = undefined
+      this.durability.written(write, write.sync)
+      this.whenAwake(() => {
+        this.guard("journalDurable", () => (this.loop as StoreLoop).journalDurable(write))
+        this.turnSoon()
+      })
+    })
+  }
+
+  private startJob(): void {
+    if (this.jobUnderWay !== undefined) return
+    const job = this.jobs.shift()
+    if (job === undefined) return
+    const { world, life, prng } = this
+    const { jobMinUs, jobMaxUs, jobCrashRate } = world.parameters.disk
+    const crashAt = prng.chance(jobCrashRate) ? prng.int(1, 10) : undefined
+    this.jobUnderWay = { job, crashAt }
+    world.schedule(world.now + this.diskDelay(jobMinUs, jobMaxUs), () => {
+      if (this.life === life) this.whenAwake(() => this.finishJob())
+    })
+  }
+
+  private finishJob(): void {
+    const { disk, world, jobUnderWay } = this
+    if (jobUnderWay === undefined) return
+    const { job, crashAt } = jobUnderWay
+    this.jobUnderWay = undefined
+    if (crashAt !== undefined) disk.crashAfter(disk.operations + crashAt)
+    let result: ReturnType<typeof runStoreJob>
+    try {
+      result = runStoreJob(disk, job)
+    } catch (error) {
+      if (!(error instanceof SimulatedCrash)) throw this.failure(`job ${job._tag}`, error)
+      this.stop("power")
+      world.crashed(this)
+      return
+    }
+    disk.crashAfter(undefined)
+    world.trace.record("job", world.now, this.id, disk.operations)
+    this.counts.jobs[job._tag] = (this.counts.jobs[job._tag] ?? 0) + 1
+    this.guard("jobDone", () => (this.loop as StoreLoop).jobDone(job, result))
+    this.startJob()
+    this.turnSoon()
+  }
+
+  // Checks
+
+  private observeRoles(loop: StoreLoop): void {
+    for (const replica of loop.replicas.values()) {
+      const { raft, range } = replica
+      if (raft.role !== "leader" || this.leading.get(range) === raft.term) continue
+      this.leading.set(range, raft.term)
+      this.world.observer.leads({
+        range,
+        replica: raft.id,
+        term: raft.term,
+        appliedIndex: replica.machine.appliedIndex,
+        log: replica.log,
+      })
+    }
+  }
+
+  private checkSend(loop: StoreLoop, message: PeerMessage): void {
+    if (message._tag !== "Raft") return
+    const { range, message: raft } = message
+    if (raft._tag === "AppendResponse" && raft.accepted) {
+      const inEngine = loop.replicas.get(range)?.machine.appliedIndex ?? 0
+      this.durability.checkAppendAcknowledged(range, raft.index, raft.term, inEngine)
+    } else if (raft._tag === "VoteResponse" && raft.granted && !raft.preVote) {
+      this.durability.checkVoteGranted(range, raft.term, raft.to)
+      this.world.observer.voted(range, raft.from, raft.term, raft.to)
+    }
+  }
+
+  /** A mutation that was answered is durable on a majority. */
+  private checkAcknowledged(reply: Extract<Reply, { _tag: "Mutated" }>): void {
+    const { range, index } = reply.receipt
+    const { world } = this
+    const term = world.observer.appliedTerm(range, index)
+    const descriptor = world.descriptors.find(({ id }) => id === range)
+    if (descriptor === undefined) throw new Violation("assertion", `an answer names range ${range}`)
+    let holders = 0
+    for (const { node } of descriptor.replicas) {
+      const holder = world.nodes.get(node) as SimulatedNode
+      if (term !== undefined && holder.holds(range, index, term)) holders++
+    }
+    if (2 * holders > descriptor.replicas.length) return
+    throw new Violation(
+      "durability",
+      `n${this.id} answers for entry ${index} of r${range}, durable on ${holders} of ${descriptor.replicas.length}`,
+    )
+  }
+
+  /** Whether the entry is durable here, in the log or in the engine. */
+  holds(range: RangeId, index: number, term: Term): boolean {
+    return this.durability.holds(range, index, term)
+  }
+
+  private guard<A>(what: string, run: () => A): A {
+    try {
+      return run()
+    } catch (error) {
+      throw this.failure(what, error)
+    }
+  }
+
+  private failure(what: string, error: unknown): Error {
+    if (error instanceof Violation) return error
+    const { name, message } =
+      error instanceof Error ? error : { name: "error", message: `${error}` }
+    const cause = error instanceof DiskError ? error.cause : undefined
+    const detail = cause === undefined ? "" : ` (${cause})`
+    return new Violation("assertion", `n${this.id} ${what}: ${name}: ${message}${detail}`, error)
+  }
+}
+
+/** 2025-01-01T00:00:00Z, where every world begins. */
+export const startWallMs = 1_735_689_600_000

@@ -1,0 +1,293 @@
+/**
+ * The world simulator: a whole cluster in one event loop.
+ *
+ * The nodes are the classes that ship (store loop, raft, apply, journal, engine) over simulated disks, network and clocks. A seed decides everything: the
+ * parameters of the run (parameters.ts), what the network and disks do, when which fault strikes, what clients ask for. So a run is its seed, and a failure
+ * is a number that replays it.
+ *
+ * 1. Safety phase, 20 simulated seconds: clients work while faults strike.
+ * 2. Liveness phase: all heals. Every group must elect, take a write, and bring all its replicas to the same state in bounded time.
+ * 3. Every key is read once more, and the history of each is checked for linearizability.
+ *
+ * Checked at every step: see violation.ts. A run ends at the first violation.
+ *
+ * Chance comes from independent streams (network, disks and nodes, faults, workload), so that a draw added to one does not shift the others.
+ */
+
+import { crc32 } from "../../src/lib/checksum.ts"
+import { Prng } from "../../src/lib/prng.ts"
+import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
+import { dataEnd, dataKey } from "../../src/server/engineKeys.ts"
+import type { PeerMessage } from "../../src/server/peerMessage.ts"
+import type { Replica } from "../../src/server/replica.ts"
+import type { Reply, Request } from "../../src/server/requests.ts"
+import type { StoreLoop, StoreParts } from "../../src/server/storeLoop.ts"
+import { versionOfWall } from "../../src/server/versionClock.ts"
+import type { NodeId, RangeDescriptor, Version } from "../../src/types.ts"
+import { EventQueue } from "./eventQueue.ts"
+import { Faults } from "./faults.ts"
+import type { Mutant } from "./mutants/mutant.ts"
+import { Network } from "./network.ts"
+import { Observer } from "./observer.ts"
+import { drawParameters, type Parameters } from "./parameters.ts"
+import { SimulatedDisk } from "./simulatedDisk.ts"
+import { SimulatedNode, startWallMs } from "./simulatedNode.ts"
+import { Trace } from "./trace.ts"
+import { Violation } from "./violation.ts"
+import { Workload } from "./workload.ts"
+
+const safetyPhaseUs = 20_000_000
+/** The longest that a healed cluster may take for each step of the liveness phase. */
+const livenessBoundUs = 20_000_000
+const pollUs = 50_000
+
+export interface WorldOptions {
+  readonly seed: number
+  /** The bug planted, if any. */
+  readonly mutant?: Mutant | undefined
+  /** Hears every event of the trace. */
+  readonly write?: (line: string) => void
+}
+
+/** What came of a run. */
+export interface Outcome {
+  readonly seed: number
+  readonly violation: { readonly invariant: string; readonly message: string } | undefined
+  readonly traceHash: string
+  readonly simulatedSeconds: number
+  readonly safetySeconds: number
+  readonly operations: number
+  readonly succeeded: number
+  readonly faults: number
+  readonly elections: number
+  readonly crashes: number
+}
+
+export class World {
+  now = 0
+  readonly trace: Trace
+  readonly observer = new Observer()
+  readonly parameters: Parameters
+  readonly descriptors: ReadonlyArray<RangeDescriptor>
+  readonly nodeIds: ReadonlyArray<NodeId>
+  readonly nodes: ReadonlyMap<NodeId, SimulatedNode>
+  readonly parts: StoreParts
+  readonly Disk: typeof SimulatedDisk
+  readonly network: Network
+  readonly workload: Workload
+  readonly faults: Faults
+  private readonly queue = new EventQueue()
+  private readonly seed: number
+  /** Of the safety phase, fixed when it ends. */
+  private counted: { operations: number; faults: number; seconds: number } | undefined
+
+  constructor(options: WorldOptions) {
+    this.seed = options.seed
+    this.parts = options.mutant?.parts ?? {}
+    this.Disk = options.mutant?.Disk ?? SimulatedDisk
+    this.trace = new Trace(options.write)
+    const root = new Prng(options.seed)
+    this.parameters = drawParameters(root.fork())
+    const { nodes, defaultRanges, network, workload, faults } = this.parameters
+    this.nodeIds = Array.from({ length: nodes }, (_, i) => i + 1)
+    this.descriptors = bootstrapDescriptors(this.nodeIds, defaultRanges)
+    this.network = new Network({ world: this, parameters: network, prng: root.fork() })
+    this.workload = new Workload({ world: this, parameters: workload, prng: root.fork() })
+    this.faults = new Faults({ world: this, parameters: faults, prng: root.fork() })
+    this.nodes = new Map(this.nodeIds.map((id) => [id, new SimulatedNode(id, this, root.fork())]))
+  }
+
+  schedule(time: number, run: () => void): void {
+    this.queue.push(time, run)
+  }
+
+  deliver(from: NodeId, to: NodeId, message: PeerMessage): void {
+    this.trace.record("deliver", this.now, from * 64 + to, message.range)
+    this.nodes.get(to)?.receive(from, message)
+  }
+
+  send(from: NodeId, to: NodeId, message: PeerMessage): void {
+    this.network.send(from, to, message)
+  }
+
+  lost(from: NodeId, to: NodeId): void {
+    this.nodes.get(from)?.unreachable(to)
+  }
+
+  request(node: NodeId, request: Request): boolean {
+    return this.nodes.get(node)?.request(request) ?? false
+  }
+
+  answer(reply: Reply): void {
+    this.workload.answer(reply)
+  }
+
+  crashed(node: SimulatedNode): void {
+    this.faults.struck(node)
+  }
+
+  clientTime(): Version {
+    return versionOfWall(startWallMs + this.now / 1000)
+  }
+
+  /** Runs the seed to its end, or to the first violation. */
+  run(): Outcome {
+    let violation: Violation | undefined
+    try {
+      this.runPhases()
+    } catch (error) {
+      if (!(error instanceof Violation)) throw error
+      violation = error
+    }
+    const seconds = this.now / 1e6
+    const counted = this.counted ?? this.countNow()
+    return {
+      seed: this.seed,
+      violation: violation && { invariant: violation.invariant, message: violation.message },
+      traceHash: this.trace.hash,
+      simulatedSeconds: seconds,
+      safetySeconds: counted.seconds,
+      operations: counted.operations,
+      succeeded: this.workload.history.succeeded,
+      faults: counted.faults,
+      elections: this.observer.elections,
+      crashes: this.faults.crashes,
+    }
+  }
+
+  /** What the run was made of, for readers of a replay. */
+  describe() {
+    const jobs: Record<string, number> = {}
+    let [turns, starts, snapshotsInstalled] = [0, 0, 0]
+    for (const { counts } of this.nodes.values()) {
+      turns += counts.turns
+      starts += counts.starts
+      snapshotsInstalled += counts.snapshotsInstalled
+      for (const [tag, count] of Object.entries(counts.jobs)) jobs[tag] = (jobs[tag] ?? 0) + count
+    }
+    const { delivered, dropped, duplicated } = this.network
+    const { retries, unknownOutcomes } = this.workload
+    return {
+      nodes: this.nodeIds.length,
+      ranges: this.descriptors.length,
+      events: this.trace.count,
+      turns,
+      starts,
+      jobs,
+      snapshotsInstalled,
+      messages: { delivered, dropped, duplicated },
+      retries,
+      unknownOutcomes,
+      entriesApplied: this.observer.applied,
+    }
+  }
+
+  private countNow() {
+    return {
+      operations: this.workload.history.invoked,
+      faults: this.faults.begun,
+      seconds: this.now / 1e6,
+    }
+  }
+
+  private runPhases(): void {
+    for (const node of this.nodes.values()) node.start(false)
+    this.workload.start()
+    this.faults.start()
+    this.runUntil(safetyPhaseUs)
+    this.counted = this.countNow()
+    this.workload.stop()
+    this.faults.heal()
+    this.runLiveness("a write commits in every range", (done) =>
+      this.workload.writeEverywhere(done),
+    )
+    this.runUntilTrue("all replicas converge", () => this.hasConverged())
+    this.checkContents()
+    this.runLiveness("every key is read", (done) => this.workload.readEverything(done))
+    this.workload.history.check()
+  }
+
+  private step(): void {
+    const event = this.queue.pop()
+    this.now = event.time
+    event.run()
+  }
+
+  private runUntil(time: number): void {
+    while (this.queue.nextTime <= time) this.step()
+    this.now = time
+  }
+
+  private runLiveness(what: string, begin: (done: () => void) => void): void {
+    let isDone = false
+    begin(() => {
+      isDone = true
+    })
+    this.runUntilTrue(what, () => isDone)
+  }
+
+  private runUntilTrue(what: string, condition: () => boolean): void {
+    const limit = this.now + livenessBoundUs
+    while (!condition()) {
+      if (this.now >= limit) {
+        throw new Violation("liveness", `within ${livenessBoundUs / 1e6} s of healing: ${what}`)
+      }
+      this.runUntil(this.now + pollUs)
+    }
+  }
+
+  private replicasOf(descriptor: RangeDescriptor): ReadonlyArray<readonly [StoreLoop, Replica]> {
+    return descriptor.replicas.flatMap(({ node }) => {
+      const loop = this.nodes.get(node)?.loop
+      const replica = loop?.replicas.get(descriptor.id)
+      return loop === undefined || replica === undefined ? [] : [[loop, replica] as const]
+    })
+  }
+
+  private hasConverged(): boolean {
+    return this.descriptors.every((descriptor) => {
+      const replicas = this.replicasOf(descriptor)
+      const first = replicas[0]?.[1]
+      if (first === undefined || replicas.length < descriptor.replicas.length) return false
+      const { appliedIndex, chain } = first.machine
+      return replicas.every(
+        ([, { machine, raft }]) =>
+          machine.appliedIndex === appliedIndex &&
+          raft.lastIndex === appliedIndex &&
+          machine.chain === chain,
+      )
+    })
+  }
+
+  /** Replicas that have applied the same log hold the same bytes. */
+  private checkContents(): void {
+    for (const descriptor of this.descriptors) {
+      let expected: number | undefined
+      for (const [loop, { machine }] of this.replicasOf(descriptor)) {
+        const sum = contentSum(loop, descriptor)
+        expected ??= sum
+        if (sum !== expected) {
+          throw new Violation(
+            "chain",
+            `n${loop.node} holds other data in r${descriptor.id} at ${machine.appliedIndex} than its peers`,
+          )
+        }
+      }
+    }
+  }
+}
+
+function contentSum(loop: StoreLoop, descriptor: RangeDescriptor): number {
+  const iterator = loop.storage.engine.iterator({
+    lower: dataKey(descriptor.start),
+    upper: dataEnd(descriptor.end),
+  })
+  let sum = 0
+  while (iterator.next()) sum = crc32(iterator.value, crc32(iterator.key, sum))
+  iterator.close()
+  return sum
+}
+
+export function runSeed(options: WorldOptions): Outcome {
+  return new World(options).run()
+}
