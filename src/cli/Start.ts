@@ -207,26 +207,31 @@ function died(plan: NodePlan, node: NodeProcess, code: number): string {
   ].join("\n")
 }
 
+/** What to put after a command so that it finds this cluster; nothing at the usual place. */
+function placeFlags(members: ReadonlyArray<Member>): string {
+  const clients = members.map(({ peer }) => clientOf(peer))
+  const [first] = clients
+  if (first?.host !== "127.0.0.1") return ` --endpoints ${clients.map(formatAddress).join(",")}`
+  return first.port === portBaseDefault + 1 ? "" : ` --port-base ${first.port - 1}`
+}
+
 function welcome(supervision: Supervision, nodes: ReadonlyArray<NodeProcess>): string {
   const { members, directory, ephemeral } = supervision
-  const first = clientOf((members[0] as Member).peer)
-  const usual = first.host === "127.0.0.1" && first.port === portBaseDefault + 1
-  const kvorum = usual
-    ? "npx kvorum"
-    : `KVORUM_ENDPOINTS=${members.map(({ peer }) => formatAddress(clientOf(peer))).join(",")} npx kvorum`
+  const place = placeFlags(members)
   const lines = members.map(({ id, peer }) => {
     const client = formatAddress(clientOf(peer))
     return `    n${id}  clients ${client}  peers ${formatAddress(peer)}  pid ${nodes[id - 1]?.pid}`
   })
+  const count = members.length === 1 ? "1 node" : `${members.length} nodes`
   return [
-    `Kvorum is ready: ${members.length === 1 ? "1 node" : `${members.length} nodes`}, data in ${directory}${ephemeral ? " (removed at the end)" : ""}`,
+    `Kvorum is ready: ${count}, data in ${directory}${ephemeral ? " (removed at the end)" : ""}`,
     ...lines,
     "",
     "In another terminal:",
-    `    ${kvorum} put default greeting hello`,
-    `    ${kvorum} get default greeting`,
-    `    ${kvorum} status`,
-    `    ${kvorum} --help`,
+    `    npx kvorum put default greeting hello${place}`,
+    `    npx kvorum get default greeting${place}`,
+    `    npx kvorum status${place}`,
+    "    npx kvorum --help",
     "",
     "Ctrl-C stops all nodes.",
   ].join("\n")

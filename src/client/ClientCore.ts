@@ -1,40 +1,13 @@
 import { QuorumUnavailable, StorageCorrupt } from "../Errors.ts"
 import type { MonotonicMs, NodeId, Version } from "../types.ts"
-import type {
-  Answer,
-  ClosingNotice,
-  NamespaceInfo,
-  NodeAddresses,
-  Refusal,
-} from "../wire/answers.ts"
-import type { Welcome } from "../wire/native.ts"
+import type { Refusal } from "../wire/answers.ts"
 import { Call, type Outcome } from "./Call.ts"
 import type { Connection, Waiting } from "./Connection.ts"
-import { NodeLink } from "./NodeLink.ts"
+import { Directory, type DirectorySettings, type NodeAnswer } from "./Directory.ts"
 import type { CallPlan, Identities } from "./plans.ts"
 import { errorOf } from "./Refusals.ts"
-import {
-  heardLeader,
-  heardNotLeader,
-  heardTime,
-  type Route,
-  RoutingTable,
-  timeOf,
-} from "./routes.ts"
+import { heardLeader, heardNotLeader, heardTime, type Route, timeOf } from "./routes.ts"
 import { expiresAt, Session, sessionWindowMax } from "./session.ts"
-
-type NodeAnswer = Exclude<Answer, ClosingNotice>
-
-export interface CoreSettings {
-  readonly endpoints: ReadonlyArray<string>
-  readonly connectionsPerNode: number
-  readonly handshakeTimeoutMs: number
-  /** A copy not answered in this time is given up, and another sent. */
-  readonly attemptTimeoutMs: number
-  readonly nowMs: () => MonotonicMs
-  /** 0 <= x < 1, with 53 bits. */
-  readonly random: () => number
-}
 
 const sweepMs = 20
 const pauseMsMin = 5
@@ -52,26 +25,16 @@ const corruptPausesMax = 3
  * All retrying happens here. A call is tried until an answer, a refusal that no retry helps, or its deadline.
  */
 export class ClientCore implements Identities {
-  private readonly settings: CoreSettings
-  readonly table = new RoutingTable()
-  namespaces: ReadonlyArray<NamespaceInfo> = []
-  nodes: ReadonlyArray<NodeAddresses> = []
-  private readonly byAddress = new Map<string, NodeLink>()
-  private readonly byNode = new Map<NodeId, NodeLink>()
+  private readonly settings: DirectorySettings
+  readonly directory: Directory
   private readonly sessions = new Map<number, Session>()
   private readonly active = new Set<Call<unknown>>()
   private sweeper: ReturnType<typeof setInterval> | undefined
-  private clusterId: string | undefined
-  private clock: { readonly time: Version; readonly at: MonotonicMs } = { time: 0, at: 0 }
-  private refreshing: Array<(reached: boolean) => void> | undefined
-  private closed = false
 
-  constructor(settings: CoreSettings) {
+  constructor(settings: DirectorySettings) {
     this.settings = settings
-    for (const endpoint of settings.endpoints) this.linkTo(endpoint)
+    this.directory = new Directory(settings)
   }
-
-  // --- identities
 
   session(route: Route): Session {
     const { id } = route.descriptor
@@ -83,164 +46,9 @@ export class ClientCore implements Identities {
   }
 
   expiresAt(route: Route, deadlineMs: number): Version {
-    const nowMs = this.settings.nowMs()
-    const { time, at } = this.clock
-    const known = timeOf(route, nowMs)
-    return expiresAt(known > 0 ? known : time + Math.floor((nowMs - at) * 1000), deadlineMs)
+    const known = timeOf(route, this.settings.nowMs())
+    return expiresAt(known > 0 ? known : this.directory.time, deadlineMs)
   }
-
-  // --- links
-
-  private linkTo(address: string): NodeLink {
-    const known = this.byAddress.get(address)
-    if (known !== undefined) return known
-    const link = new NodeLink(address, {
-      connectionsPerNode: this.settings.connectionsPerNode,
-      handshakeTimeoutMs: this.settings.handshakeTimeoutMs,
-      nowMs: this.settings.nowMs,
-      random: this.settings.random,
-      welcomed: (welcomedLink, welcome) => this.welcomed(welcomedLink, welcome),
-    })
-    this.byAddress.set(address, link)
-    return link
-  }
-
-  private welcomed(link: NodeLink, welcome: Welcome): string | undefined {
-    this.clusterId ??= welcome.clusterId
-    if (welcome.clusterId !== this.clusterId) {
-      return `${link.address} belongs to another cluster: ${welcome.clusterId}`
-    }
-    const nowMs = this.settings.nowMs()
-    const known = this.clock.time + (nowMs - this.clock.at) * 1000
-    if (welcome.time > known) this.clock = { time: welcome.time, at: nowMs }
-    // An address that answers is better than one that is only advertised.
-    const other = this.byNode.get(welcome.node)
-    if (other === undefined || !other.isOpen) this.byNode.set(welcome.node, link)
-    return undefined
-  }
-
-  /** The link to a node, if an address of it is known. */
-  link(node: NodeId): NodeLink | undefined {
-    return this.byNode.get(node)
-  }
-
-  private learnNodes(nodes: ReadonlyArray<NodeAddresses>): void {
-    this.nodes = nodes
-    for (const { id, client } of nodes) {
-      const known = this.byNode.get(id)
-      if (known === undefined || (known.address !== client && !known.isOpen)) {
-        this.byNode.set(id, this.linkTo(client))
-      }
-    }
-  }
-
-  // --- routes
-
-  /** Asks one node after another for routes; calls back once, with whether any answered. */
-  refresh(callback: (reached: boolean) => void): void {
-    if (this.refreshing !== undefined) {
-      this.refreshing.push(callback)
-      return
-    }
-    this.refreshing = [callback]
-    const links = [...new Set([...this.byNode.values(), ...this.byAddress.values()])]
-    const start = Math.floor(this.settings.random() * links.length)
-    const candidates = [...links.slice(start), ...links.slice(0, start)]
-    candidates.sort((left, right) => Number(right.isOpen) - Number(left.isOpen))
-    this.refreshFrom(candidates, 0)
-  }
-
-  private refreshFrom(candidates: ReadonlyArray<NodeLink>, index: number): void {
-    const link = candidates[index]
-    if (link === undefined || this.closed) return this.refreshed(false)
-    this.ask(link, "AskRoutes", (answer) => {
-      if (answer?._tag !== "Routes") return this.refreshFrom(candidates, index + 1)
-      this.namespaces = answer.routes.namespaces
-      this.learnNodes(answer.routes.nodes)
-      for (const report of answer.routes.ranges) this.table.report(report)
-      this.refreshed(true)
-    })
-  }
-
-  private refreshed(reached: boolean): void {
-    const callbacks = this.refreshing ?? []
-    this.refreshing = undefined
-    for (const callback of callbacks) callback(reached)
-  }
-
-  /** One question to one node; `undefined` when it did not answer in time. */
-  ask(
-    link: NodeLink,
-    question: "AskRoutes" | "AskStatus",
-    callback: (answer: NodeAnswer | undefined) => void,
-  ): void {
-    let open = true
-    const settle = (answer: NodeAnswer | undefined) => {
-      if (!open) return
-      open = false
-      clearTimeout(timer)
-      callback(answer)
-    }
-    const timer = setTimeout(() => settle(undefined), this.settings.attemptTimeoutMs)
-    link.want((connection) => {
-      const waiting: Waiting = { answered: settle, lost: () => settle(undefined) }
-      if (connection?.send({ _tag: question, id: 0 }, waiting) !== true) settle(undefined)
-    })
-  }
-
-  /**
-   * Refreshes, again and again while no node answers, until `deadlineMs` have passed. Calls back with what is wrong then, or
-   * with nothing. Returns how to give up.
-   */
-  reach(deadlineMs: number, callback: (problem: string | undefined) => void): () => void {
-    const deadlineAt = this.settings.nowMs() + deadlineMs
-    let open = true
-    let timer: ReturnType<typeof setTimeout> | undefined
-    const settle = (problem: string | undefined) => {
-      if (!open) return
-      open = false
-      clearTimeout(timer)
-      clearTimeout(last)
-      callback(problem)
-    }
-    const last = setTimeout(
-      () => settle(`no node answered within ${deadlineMs} ms: ${this.reachability()}`),
-      deadlineMs,
-    )
-    const again = () => {
-      this.refresh((reached) => {
-        if (!open) return
-        if (reached) return settle(undefined)
-        if (this.settings.nowMs() < deadlineAt) timer = setTimeout(again, pauseMsMax / 2)
-      })
-    }
-    again()
-    return () => {
-      open = false
-      clearTimeout(timer)
-      clearTimeout(last)
-    }
-  }
-
-  /** One question to every node known, side by side; `undefined` for those that did not answer in time. In order of node. */
-  askAll(
-    question: "AskRoutes" | "AskStatus",
-    callback: (answers: ReadonlyMap<NodeId, NodeAnswer | undefined>) => void,
-  ): void {
-    const nodes = [...this.byNode.keys()].sort((left, right) => left - right)
-    const answers = new Map<NodeId, NodeAnswer | undefined>()
-    for (const node of nodes) answers.set(node, undefined)
-    let open = nodes.length
-    if (open === 0) return callback(answers)
-    for (const node of nodes) {
-      this.ask(this.byNode.get(node) as NodeLink, question, (answer) => {
-        answers.set(node, answer)
-        if (--open === 0) callback(answers)
-      })
-    }
-  }
-
-  // --- calls
 
   /** Starts a call. `done` is called once, never before this returns unless the core is closed; not after `cancel`. */
   start<A>(options: {
@@ -295,10 +103,10 @@ export class ClientCore implements Identities {
 
   private attempt<A>(call: Call<A>): void {
     if (call.finished) return
-    const route = this.table.find(call.plan.position)
+    const route = this.directory.table.find(call.plan.position)
     if (route === undefined) return this.refreshThen(call)
     const node = this.choose(route, call)
-    const link = node === undefined ? undefined : this.byNode.get(node)
+    const link = node === undefined ? undefined : this.directory.link(node)
     if (node === undefined || link === undefined) return this.refreshThen(call)
     const connection = link.pick()
     if (connection !== undefined) return this.send(call, { route, node, connection })
@@ -320,25 +128,20 @@ export class ClientCore implements Identities {
     for (let i = 0; i < replicas.length; i++) {
       const place = replicas[(call.rotation + i) % replicas.length]
       if (place === undefined || place.node === call.avoid) continue
-      if (this.byNode.get(place.node)?.isDown === true) continue
+      if (this.directory.link(place.node)?.isDown === true) continue
       return place.node
     }
     return leader ?? replicas[call.rotation % replicas.length]?.node
   }
 
   private refreshThen<A>(call: Call<A>): void {
-    this.refresh((reached) => {
+    this.directory.refresh((reached) => {
       if (call.finished) return
-      if (reached && this.table.find(call.plan.position) !== undefined) return this.attempt(call)
-      call.trouble(reached ? "no range holds this key" : this.reachability())
+      if (reached && this.directory.table.find(call.plan.position) !== undefined)
+        return this.attempt(call)
+      call.trouble(reached ? "no range holds this key" : this.directory.reachability())
       this.pause(call)
     })
-  }
-
-  /** Why no node answered, address by address. */
-  reachability(): string {
-    const tried = [...this.byAddress.values()].map((link) => `${link.address}: ${link.lastReason}`)
-    return tried.join("; ")
   }
 
   private send<A>(
@@ -436,10 +239,10 @@ export class ClientCore implements Identities {
         call.avoid = undefined
         let learned = false
         for (const descriptor of refusal.descriptors) {
-          learned = this.table.learn(descriptor) || learned
+          learned = this.directory.table.learn(descriptor) || learned
         }
         if (learned && call.hops++ < hopsMax) return this.attempt(call)
-        return this.refresh(() => {
+        return this.directory.refresh(() => {
           if (!call.finished) this.pause(call)
         })
       }
@@ -471,13 +274,12 @@ export class ClientCore implements Identities {
   }
 
   close(): void {
-    this.closed = true
     clearInterval(this.sweeper)
     for (const call of this.active) {
       this.active.delete(call)
       call.fail(new QuorumUnavailable({ detail: "the client was closed" }))
     }
-    for (const link of this.byAddress.values()) link.close("the client was closed")
+    this.directory.close()
   }
 }
 

@@ -1,9 +1,9 @@
 import { MalformedBytes } from "../lib/byteReader.ts"
 import type { MonotonicMs } from "../types.ts"
 import type { Answer, ClosingNotice } from "../wire/answers.ts"
+import { readAnswer } from "../wire/answersLayout.ts"
 import { describeFrameProblem, FrameDecoder } from "../wire/frames.ts"
 import {
-  readAnswer,
   readWelcome,
   type Welcome,
   type WireRequest,

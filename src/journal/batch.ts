@@ -12,7 +12,10 @@ export interface Rewrite {
   readonly term: Term
   readonly oldLsn: Lsn
   readonly sizeBytes: number
-  /** Offset of the copy among the batch's records; its LSN from the cut on, or -1 when the entry had gone by then. */
+  /**
+   * Offset of the copy among the batch's records; its LSN from the cut on, or -1 when the entry had
+   * gone by then.
+   */
   place: number
 }
 
@@ -26,13 +29,16 @@ const keptBufferBytes = 8 * 1024 * 1024
 const placeholder = new Uint8Array(batchHeaderBytes)
 
 /**
- * Records gathered for the next write, in the buffer that will be written, and what follows once that write is durable. Two of
- * these take turns: one gathers while the other is being written.
+ * Records gathered for the next write, in the buffer that will be written, and what follows once
+ * that write is durable. Two of these take turns: one gathers while the other is being written.
  */
 export class Batch {
   writer = new ByteWriter(64 * 1024)
   recordCount = 0
-  /** Whether anything waits for the write. Commit indexes and releases alone are worth no write of their own. */
+  /**
+   * Whether anything waits for the write. Commit indexes and releases alone are worth no write of
+   * their own.
+   */
   forced = false
   /** Groups with a record in this batch, in the order of their first. */
   readonly touched: Array<JournalGroup> = []

@@ -6,25 +6,47 @@ import { crc32 } from "../lib/checksum.ts"
 import type { LogIndex, Lsn, RangeId, ReplicaId, Term } from "../types.ts"
 
 /**
- * The journal's bytes. Stored: do not change without a new format version. Numbers are little-endian; u64 holds safe integers.
+ * The journal's bytes. Stored: do not change without a new format version. Numbers are
+ * little-endian; u64 holds safe integers.
  *
- *     segment  = segment header (64) ‖ batch* ‖ zeros up to the segment's size
+ *     segment = segment header (64) ‖ batch* ‖ zeros up to the segment's size
+ *     batch   = batch header (40) ‖ record*
+ *     record  = record header (52) ‖ data
+ *
  *     segment header
- *       0  magic "KVRMJRNL" (8)     8  format version u32     12  checksum u32, of the 64 bytes with these four as zero
- *      16  segment number u64      24  base LSN u64           32  size in bytes u64                    40  zero (24)
- *     batch    = batch header (40) ‖ record*
- *     batch header
- *       0  magic (4)                4  checksum u32, of bytes 8 to 40                        8  length with header u32
- *      12  records u32             16  checkpoint records among them, all at the front u32                  20  zero u32
- *      24  LSN of this header u64  32  durable LSN when it was written u64
- *     record   = record header (52) ‖ data
- *       0  checksum u32, of all that follows in the record, seeded with the record's LSN      4  length with header u32
- *       8  type u8                  9  kind of entry u8       10  zero u16                                12  range u64
- *      20  replica u64             28  index u64              36  term u64                       44  previous term u64
+ *        0  magic "KVRMJRNL" (8)
+ *        8  format version u32
+ *       12  checksum u32, of the 64 bytes with these four as zero
+ *       16  segment number u64
+ *       24  base LSN u64
+ *       32  size of the file in bytes u64
+ *       40  zero (24)
  *
- * The first 64 bytes of a segment keep their layout in every later version, so that a newer format is told from damage.
- * A batch that begins a segment holds a checkpoint record of every group known before it, and its durable LSN is where the
- * content of the segment before it ends.
+ *     batch header
+ *        0  magic (4)
+ *        4  checksum u32, of bytes 8 to 40
+ *        8  length u32, header included
+ *       12  records u32
+ *       16  checkpoint records among them, all at the front u32
+ *       20  zero u32
+ *       24  LSN of this header u64
+ *       32  durable LSN when it was written u64
+ *
+ *     record header
+ *        0  checksum u32, of all that follows in the record, seeded with the record's LSN
+ *        4  length u32, header included
+ *        8  type u8
+ *        9  kind of entry u8
+ *       10  zero u16
+ *       12  range u64
+ *       20  replica u64
+ *       28  index u64
+ *       36  term u64
+ *       44  previous term u64
+ *
+ * The first 64 bytes of a segment keep their layout in every later version, so that a newer format
+ * is told from damage. A batch that begins a segment holds a checkpoint record of every group known
+ * before it, and its durable LSN is where the content of the segment before it ends.
  */
 export const formatVersion = 1
 export const segmentHeaderBytes = 64
@@ -41,7 +63,8 @@ export const checkpointDataBytes = 24
  * - release: the log begins after (index, term); what lies above stays.
  * - reset: the log is empty and begins after (index, term).
  * - destroy: the replica is gone, its records with it.
- * - checkpoint: index = last index, term of the hard state, previous term = base term; the rest in its data.
+ * - checkpoint: index = last index, term of the hard state, previous term = base term; the rest in
+ *   its data.
  */
 export const recordTypes = {
   append: 1,
@@ -77,7 +100,10 @@ export function encodeSegmentHeader(header: SegmentHeader): Uint8Array {
   return writer.take()
 }
 
-/** The header at the start of `bytes`. Throws `StorageCorruption`, also for a newer format, which it names. */
+/**
+ * The header at the start of `bytes`. Throws `StorageCorruption`, also for a newer format, which it
+ * names.
+ */
 export function decodeSegmentHeader(path: string, bytes: Uint8Array): SegmentHeader {
   const refuse = (offset: number, expected: string, actual: string) =>
     new StorageCorruption({ path, offset, expected, actual })
@@ -106,7 +132,10 @@ export function decodeSegmentHeader(path: string, bytes: Uint8Array): SegmentHea
   }
 }
 
-/** A u64, or NaN when it is no safe integer; every comparison with NaN fails, so bounds checks refuse it. */
+/**
+ * A u64, or NaN when it is no safe integer; every comparison with NaN fails, so bounds checks
+ * refuse it.
+ */
 function readU64(view: DataView, offset: number): number {
   const high = view.getUint32(offset + 4, true)
   return high >= 2 ** 21 ? Number.NaN : high * 2 ** 32 + view.getUint32(offset, true)
@@ -138,8 +167,8 @@ export function patchBatchHeader(writer: ByteWriter, header: BatchHeader): void 
 }
 
 /**
- * The batch header at `offset` of a segment's bytes, or `undefined` when there is no valid one that belongs at `lsn`. Says
- * nothing about the records. Its length ends inside `bytes`.
+ * The batch header at `offset` of a segment's bytes, or `undefined` when there is no valid one that
+ * belongs at `lsn`. Says nothing about the records. Its length ends inside `bytes`.
  */
 export function readBatchHeader(
   bytes: Uint8Array,
@@ -174,7 +203,9 @@ export interface RecordFields {
   readonly previousTerm: Term
 }
 
-/** Appends a record without its checksum, which `sealRecords` adds once the record's LSN is known. */
+/**
+ * Appends a record without its checksum, which `sealRecords` adds once the record's LSN is known.
+ */
 export function writeRecord(writer: ByteWriter, fields: RecordFields, data: Uint8Array): void {
   const lengthBytes = recordHeaderBytes + data.length
   writer.reserve(lengthBytes)
@@ -191,7 +222,10 @@ export function writeRecord(writer: ByteWriter, fields: RecordFields, data: Uint
   writer.raw(data)
 }
 
-/** Writes the checksums of the records that tile `writer` from the end of the batch header, the batch lying at `batchLsn`. */
+/**
+ * Writes the checksums of the records that tile `writer` from the end of the batch header, the
+ * batch lying at `batchLsn`.
+ */
 export function sealRecords(writer: ByteWriter, batchLsn: Lsn): void {
   const bytes = writer.bytes()
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
@@ -210,8 +244,8 @@ function recordChecksum(bytes: Uint8Array, start: number, end: number, lsn: Lsn)
 }
 
 /**
- * Length of the record at `offset`, which has to lie at `lsn` and end by `limit`; 0 when the bytes are not that record. A
- * claimed length is believed only inside the limit and under the checksum.
+ * Length of the record at `offset`, which has to lie at `lsn` and end by `limit`; 0 when the bytes
+ * are not that record. A claimed length is believed only inside the limit and under the checksum.
  */
 export function recordLength(
   bytes: Uint8Array,

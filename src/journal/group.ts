@@ -51,9 +51,16 @@ export interface JournalParts {
   forget(group: JournalGroup): void
 }
 
+/** What is stored as u64 has to come back as it was. */
+function assertWhole(...values: ReadonlyArray<number>): void {
+  for (const value of values) {
+    assert(Number.isSafeInteger(value) && value >= 0, () => `${value} is a whole number`)
+  }
+}
+
 /**
- * The log and hard state of one replica of a range. Changes show to reads at once and are durable with the batch that the next
- * `cut` makes. Reads satisfy the Raft core's `LogStorage`.
+ * The log and hard state of one replica of a range. Changes show to reads at once and are durable
+ * with the batch that the next `cut` makes. Reads satisfy the Raft core's `LogStorage`.
  */
 export class JournalGroup {
   readonly key: GroupKey
@@ -71,6 +78,7 @@ export class JournalGroup {
   private destroyed = false
 
   constructor(parts: JournalParts, key: GroupKey, state: LoggedHardState, places: GroupIndex) {
+    assertWhole(key.range, key.replica)
     this.parts = parts
     this.key = key
     this.state = state
@@ -97,7 +105,10 @@ export class JournalGroup {
     return this.places.sizeBytes
   }
 
-  /** Bytes of the records of the entries above `index`, which may lie outside the log. Takes time by the entries counted. */
+  /**
+   * Bytes of the records of the entries above `index`, which may lie outside the log. Takes time by
+   * the entries counted.
+   */
   sizeBytesAbove(index: LogIndex): number {
     if (index <= this.places.baseIndex) return this.places.sizeBytes
     let sum = 0
@@ -111,8 +122,9 @@ export class JournalGroup {
   }
 
   /**
-   * Entries from `from` up to, not including, `to`: at least one, then as many as fit `maxBytes` of data. Requires
-   * firstIndex <= from < to <= lastIndex + 1. Throws `StorageCorruption` when the file no longer holds what was written.
+   * Entries from `from` up to, not including, `to`: at least one, then as many as fit `maxBytes` of
+   * data. Requires firstIndex <= from < to <= lastIndex + 1. Throws `StorageCorruption` when the
+   * file no longer holds what was written.
    */
   entries(from: LogIndex, to: LogIndex, maxBytes: number): ReadonlyArray<LoggedEntry> {
     assert(
@@ -172,6 +184,7 @@ export class JournalGroup {
       const previousTerm = this.places.termAt(this.lastIndex) as Term
       assert(entry.index === this.lastIndex + 1, () => `${entry.index} after ${this.lastIndex}`)
       assert(entry.term >= previousTerm, () => `term ${entry.term} after ${previousTerm}`)
+      assertWhole(entry.index, entry.term)
       const fields = this.fields(recordTypes.append, entry.kind, entry, previousTerm)
       const offset = batch.record(fields, entry.data)
       this.places.push(entry.term, -1 - offset, recordHeaderBytes + entry.data.length)
@@ -193,6 +206,7 @@ export class JournalGroup {
   setHardState(hardState: LoggedHardState): void {
     const { term, vote, commit } = hardState
     assert(term >= this.state.term, () => `term ${term} after ${this.state.term}`)
+    assertWhole(term, vote, commit)
     const changed = term !== this.state.term || vote !== this.state.vote
     if (!changed && commit === this.state.commit) return
     this.state = { term, vote, commit }
@@ -213,7 +227,10 @@ export class JournalGroup {
     this.commitLags = false
   }
 
-  /** Entries up to and including `index` are no longer needed. Not durable by itself; a crash may bring them back. */
+  /**
+   * Entries up to and including `index` are no longer needed. Not durable by itself; a crash may
+   * bring them back.
+   */
   release(index: LogIndex): void {
     if (index < this.firstIndex) return
     assert(index <= this.lastIndex, () => `${index} is at most ${this.lastIndex}`)
@@ -224,8 +241,12 @@ export class JournalGroup {
     this.releaseLags = true
   }
 
-  /** The log is dropped and begins after (index, term): a snapshot was ingested, or the engine is ahead of the log. */
+  /**
+   * The log is dropped and begins after (index, term): a snapshot was ingested, or the engine is
+   * ahead of the log.
+   */
   resetTo(index: LogIndex, term: Term): void {
+    assertWhole(index, term)
     const batch = this.touch()
     this.free(this.firstIndex, this.lastIndex)
     this.places.reset(index, term)
@@ -319,7 +340,9 @@ export class JournalGroup {
     batch.record(fields, data.bytes())
   }
 
-  /** Copies the entry into the batch under way, if it lies in `segment`. Returns the bytes added. */
+  /**
+   * Copies the entry into the batch under way, if it lies in `segment`. Returns the bytes added.
+   */
   rewrite(index: LogIndex, segment: Segment): number {
     const oldLsn = this.places.lsnAt(index)
     const inside = oldLsn >= segment.baseLsn && oldLsn < segment.baseLsn + segment.sizeBytes

@@ -1,15 +1,18 @@
 import { assert } from "../lib/assert.ts"
 import type { LogIndex, Lsn, Term } from "../types.ts"
 
-/** Term of an entry that a checkpoint lists and whose record has not been met yet. Only recovery sees it. */
+/**
+ * Term of an entry that a checkpoint lists and whose record has not been met yet. Only recovery
+ * sees it.
+ */
 export const termMissing = -1
 
 /**
- * Where the entries of one group's log lie: index -> (term, LSN of the record, its size), in flat arrays. The log begins after
- * (baseIndex, baseTerm).
+ * Where the entries of one group's log lie: index -> (term, LSN of the record, its size), in flat
+ * arrays. The log begins after (baseIndex, baseTerm).
  *
- * An LSN below zero stands for an entry that has been gathered but not cut into a batch yet; `-1 - lsn` is then its offset among
- * the records gathered.
+ * An LSN below zero stands for an entry that has been gathered but not cut into a batch yet; `-1 -
+ * lsn` is then its offset among the records gathered.
  */
 export class GroupIndex {
   baseIndex: LogIndex = 0

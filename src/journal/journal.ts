@@ -10,14 +10,14 @@ import {
   sealRecords,
   segmentHeaderBytes,
 } from "./format.ts"
-import {
-  compareKeys,
-  type GroupKey,
-  JournalGroup,
-  type JournalParts,
-  type LoggedHardState,
-} from "./group.ts"
+import { compareKeys, type GroupKey, JournalGroup, type JournalParts } from "./group.ts"
 import { GroupIndex } from "./groupIndex.ts"
+import {
+  defaultJournalOptions,
+  type JournalOptions,
+  type JournalWrite,
+  type RecoveredGroup,
+} from "./options.ts"
 import { recoverFiles } from "./recovery.ts"
 import { Rewriter } from "./rewrite.ts"
 import { type Segment, type SegmentJob, Segments } from "./segments.ts"
@@ -26,86 +26,55 @@ import { TailCache } from "./tailCache.ts"
 /**
  * The node's write-ahead log, shared by all groups of the node.
  *
- * Raft entries and hard states live here and nowhere else on disk. All groups write into one sequence of batches, so that one
- * fdatasync serves every group that had something to say. The sequence is cut into segments, files of a fixed size filled with
- * zeros beforehand, whose place in it is their base LSN. In memory each group has an index, entry -> (term, LSN), and the newest
+ * Raft entries and hard states live here and nowhere else on disk. All groups write into one
+ * sequence of batches, so that one fdatasync serves every group that had something to say. The
+ * sequence is cut into segments, files of a fixed size filled with zeros beforehand, whose place in
+ * it is their base LSN. In memory each group has an index, entry -> (term, LSN), and the newest
  * entries of all groups stay in one cache; older ones are read back from the file.
  *
  * Flow:
- * 1. Groups gather records: append, setHardState, release, resetTo, destroy. Reads see them at once.
- * 2. `cut` makes one batch of all that was gathered, as one contiguous write; the driver writes and syncs it while the next
- *    batch gathers. One write is under way at a time.
+ * 1. Groups gather records: append, setHardState, release, resetTo, destroy. Reads see them at
+ *    once.
+ * 2. `cut` makes one batch of all that was gathered, as one contiguous write; the driver writes and
+ *    syncs it while the next batch gathers. One write is under way at a time.
  * 3. `durable` ends the write: `durableLsn` moves up, and what the batch made superfluous is free.
- * 4. A batch that does not fit opens the next segment, which a worker has prepared (`segmentsToPrepare`), and begins there with
- *    a checkpoint of every group. So the older segments hold nothing that recovery needs but entries.
- * 5. `segmentsToDelete` hands out segments without live entries, oldest first. `maintain` copies live entries out of the oldest
- *    one when too many segments are held.
+ * 4. A batch that does not fit opens the next segment, which a worker has prepared
+ *    (`segmentsToPrepare`), and begins there with a checkpoint of every group. So the older
+ *    segments hold nothing that recovery needs but entries.
+ * 5. `segmentsToDelete` hands out segments without live entries, oldest first. `maintain` copies
+ *    live entries out of the oldest one when too many segments are held.
  * 6. When nothing follows a durable batch, `sealIfIdle` writes an empty batch that states its LSN.
- * 7. `Journal.recover` reads the files back (recovery.ts has the rules for damage, replay.ts those for records).
+ * 7. `Journal.recover` reads the files back (recovery.ts has the rules for damage, replay.ts those
+ *    for records).
  *
  * Invariants:
- * - What recovery yields is the state after some batch at or after the last durable one: never a part of a batch, never a gap.
- * - A record's place counts as live until the batch that made it superfluous is durable. Truncation, release, reset and removal
- *   are records too, so replay knows exactly which entries must be there, and a missing one is damage.
- * - A segment is handed out for deletion only when it is the oldest, holds no live record, and the next one's checkpoint
- *   is durable. Hard states go forward from checkpoint to checkpoint.
+ * - What recovery yields is the state after some batch at or after the last durable one: never a
+ *   part of a batch, never a gap.
+ * - A record's place counts as live until the batch that made it superfluous is durable.
+ *   Truncation, release, reset and removal are records too, so replay knows exactly which entries
+ *   must be there, and a missing one is damage.
+ * - A segment is handed out for deletion only when it is the oldest, holds no live record, and the
+ *   next one's checkpoint is durable. Hard states go forward from checkpoint to checkpoint.
  * - A checkpoint says what replay comes to by itself up to there; recovery compares the two.
  * - A rewritten entry never truncates, and its old place counts until the copy is durable.
- * - The durable LSN in a batch header was true when written. The first batch of a segment is cut only when all before it is
- *   durable, so its statement is where the content of the segment before it ends.
- * - A sealing batch is written without a sync, and only sealing batches are. Nothing waits for one, and losing one loses
- *   nothing. It carries no records, because a segment can end before an unsynced batch.
- * - An entry stays in the cache until it is durable, so no read meets bytes that are still being written.
+ * - The durable LSN in a batch header was true when written. The first batch of a segment is cut
+ *   only when all before it is durable, so its statement is where the content of the segment before
+ *   it ends.
+ * - A sealing batch is written without a sync, and only sealing batches are. Nothing waits for one,
+ *   and losing one loses nothing. It carries no records, because a segment can end before an
+ *   unsynced batch.
+ * - An entry stays in the cache until it is durable, so no read meets bytes that are still being
+ *   written.
  *
- * Left out: holes are refused, not filled from peers; segments are not compressed, and no batch is split over two. A write
- * that rewrites the rest of a sector written before is taken to leave the older bytes of it alone (disks promise it, and the
- * page cache writes the same bytes again).
+ * Left out: holes are refused, not filled from peers; segments are not compressed, and no batch is
+ * split over two. A write that rewrites the rest of a sector written before is taken to leave the
+ * older bytes of it alone (disks promise it, and the page cache writes the same bytes again).
  *
- * Sources: Raft paper 5.2 and Figure 2 (what must be stable); Rosenblum and Ousterhout, "The design and implementation of a
- * log-structured file system" (live data copied out of old segments); Alagappan et al., "Protocol-aware recovery" (torn tail
- * against corruption); Rebello et al., "Can applications recover from fsync failures?"; leveldb log_format.md.
+ * Sources: Raft paper 5.2 and Figure 2 (what must be stable); Rosenblum and Ousterhout, "The design
+ * and implementation of a log-structured file system" (live data copied out of old segments);
+ * Alagappan et al., "Protocol-aware recovery" (torn tail against corruption); Rebello et al., "Can
+ * applications recover from fsync failures?"; leveldb log_format.md.
  */
-export interface JournalOptions {
-  readonly segmentBytes: number
-  /** Bytes of entries kept in memory, over all groups. */
-  readonly tailCacheBytes: number
-  /** Above this many segments, live entries are copied out of the oldest; 8. */
-  readonly rewriteThresholdSegments?: number
-  /** Bytes that one call of `maintain` copies at most, to within one entry; 1 MiB. */
-  readonly rewriteSliceBytes?: number
-}
-
-export const defaultJournalOptions: Required<JournalOptions> = {
-  segmentBytes: 64 * 1024 * 1024,
-  tailCacheBytes: 64 * 1024 * 1024,
-  rewriteThresholdSegments: 8,
-  rewriteSliceBytes: 1024 * 1024,
-}
-
-/** One write: `bytes` at `offset` of the file, then fdatasync if `sync`, then `durable`. */
-export interface JournalWrite {
-  readonly path: string
-  readonly offset: number
-  /** Valid until `durable` is called. */
-  readonly bytes: Uint8Array
-  /** What `durableLsn` reaches with this write, if it is synced. */
-  readonly endLsn: Lsn
-  readonly sync: boolean
-}
-
-export interface RecoveredGroup {
-  readonly key: GroupKey
-  readonly hardState: LoggedHardState
-  readonly firstIndex: number
-  readonly lastIndex: number
-}
-
-interface WriteUnderWay {
-  readonly write: JournalWrite
-  readonly batch: Batch
-  readonly segment: Segment
-}
-
 export class Journal {
   private readonly segments: Segments
   private readonly cache: TailCache
@@ -126,9 +95,9 @@ export class Journal {
   private stated: Lsn
 
   /**
-   * Reads the journal in `directory`, which it makes if there is none (`created`), and leaves it ready to be appended to. Throws
-   * `StorageCorruption` with path and offset when durable bytes are damaged or missing, or the format is newer than this
-   * program. All that it returns is durable.
+   * Reads the journal in `directory`, which it makes if there is none (`created`), and leaves it
+   * ready to be appended to. Throws `StorageCorruption` with path and offset when durable bytes are
+   * damaged or missing, or the format is newer than this program. All that it returns is durable.
    */
   static recover(
     disk: Disk,
@@ -141,6 +110,7 @@ export class Journal {
   } {
     const options = { ...defaultJournalOptions, ...given }
     const { segmentBytes } = options
+    assert(segmentBytes >= segmentBytesMin, () => `a segment of ${segmentBytes} bytes`)
     const files = recoverFiles(disk, directory, segmentBytes)
     const { held, endLsn, statedLsn } = files
     const segments = new Segments({ disk, directory, segmentBytes, held })
@@ -187,7 +157,10 @@ export class Journal {
     }
   }
 
-  /** LSN up to which batches with records have been cut; `durableLsn` reaches it when the write under way is done. */
+  /**
+   * LSN up to which batches with records have been cut; `durableLsn` reaches it when the write
+   * under way is done.
+   */
   get appendedLsn(): Lsn {
     return this.appended
   }
@@ -197,9 +170,20 @@ export class Journal {
     return this.durableUpTo
   }
 
-  /** True when something gathered is worth a write: what is said from now on must wait for the next `cut`. */
+  /**
+   * True when something gathered is worth a write: what is said from now on must wait for the next
+   * `cut`.
+   */
   get wantsWrite(): boolean {
     return this.gathering.forced
+  }
+
+  /**
+   * Bytes of the records that wait for the next `cut`; they grow while a write is slow, so
+   * proposals are to be held back by it.
+   */
+  get gatheredBytes(): number {
+    return this.gathering.recordBytes
   }
 
   /** Segments with content, and their bytes on disk. */
@@ -212,7 +196,10 @@ export class Journal {
     return [...this.groups.values()].sort((left, right) => compareKeys(left.key, right.key))
   }
 
-  /** The group's handle, the same one until it is destroyed. A group is remembered from its first record on. */
+  /**
+   * The group's handle, the same one until it is destroyed. A group is remembered from its first
+   * record on.
+   */
   group(key: GroupKey): JournalGroup {
     const known = this.groups.get(keyText(key))
     if (known !== undefined) return known
@@ -223,8 +210,9 @@ export class Journal {
   }
 
   /**
-   * Makes one batch of all that was gathered. `undefined` when nothing gathered is worth a write, the previous write is not
-   * `durable` yet, or the next segment is not ready (see `segmentsToPrepare`).
+   * Makes one batch of all that was gathered. `undefined` when nothing gathered is worth a write,
+   * the previous write is not `durable` yet, or the next segment is not ready (see
+   * `segmentsToPrepare`).
    */
   cut(): JournalWrite | undefined {
     if (this.underWay !== undefined || !this.gathering.forced) return undefined
@@ -239,8 +227,9 @@ export class Journal {
   }
 
   /**
-   * An empty batch that states the durable LSN, if no batch does yet and nothing else is to be written. To be called when no write
-   * follows a durable one, so that damage to acknowledged bytes is not taken for a torn tail later.
+   * An empty batch that states the durable LSN, if no batch does yet and nothing else is to be
+   * written. To be called when no write follows a durable one, so that damage to acknowledged bytes
+   * is not taken for a torn tail later.
    */
   sealIfIdle(): JournalWrite | undefined {
     const idle = this.underWay === undefined && !this.gathering.forced
@@ -248,7 +237,10 @@ export class Journal {
     return this.begin(this.seal, false)
   }
 
-  /** Finds the batch its place and makes it ready to be written; `undefined` when it has to wait for a segment. */
+  /**
+   * Finds the batch its place and makes it ready to be written; `undefined` when it has to wait for
+   * a segment.
+   */
   private begin(batch: Batch, synced: boolean): JournalWrite | undefined {
     let sizeBytes = batchHeaderBytes + batch.recordBytes
     let checkpointCount = 0
@@ -262,6 +254,7 @@ export class Journal {
       this.insertCheckpoint(batch)
       sizeBytes = batchHeaderBytes + batch.recordBytes
     }
+    assert(sizeBytes <= batchBytesMax, () => `a batch of ${sizeBytes} bytes`)
     const segment = this.segments.current
     const lsn = segment.baseLsn + this.position
     const { recordCount } = batch
@@ -289,7 +282,10 @@ export class Journal {
     return this.recorded.size * checkpointRecordBytes
   }
 
-  /** Puts a checkpoint of every group, as the batches before left it, in front of the records gathered. */
+  /**
+   * Puts a checkpoint of every group, as the batches before left it, in front of the records
+   * gathered.
+   */
   private insertCheckpoint(batch: Batch): void {
     const records = batch.takeRecords()
     const groups = [...this.recorded.values()]
@@ -315,7 +311,10 @@ export class Journal {
     }
   }
 
-  /** The write that `cut` or `sealIfIdle` returned last has been written, and synced if it asked for that. */
+  /**
+   * The write that `cut` or `sealIfIdle` returned last has been written, and synced if it asked for
+   * that.
+   */
   durable(write: JournalWrite): void {
     const { underWay } = this
     assert(
@@ -341,7 +340,10 @@ export class Journal {
     this.cache.evict()
   }
 
-  /** Segments that a worker must make with `prepareSegment`; each is returned once. Call `segmentReady` when one is made. */
+  /**
+   * Segments that a worker must make with `prepareSegment`; each is returned once. Call
+   * `segmentReady` when one is made.
+   */
   segmentsToPrepare(): ReadonlyArray<SegmentJob> {
     return this.segments.jobs(this.checkpointBytes)
   }
@@ -350,7 +352,10 @@ export class Journal {
     this.segments.jobDone(job)
   }
 
-  /** Files that nothing needs any more, oldest first, to be removed with `removeSegments`; each is returned once. */
+  /**
+   * Files that nothing needs any more, oldest first, to be removed with `removeSegments`; each is
+   * returned once.
+   */
   segmentsToDelete(): ReadonlyArray<string> {
     const paths: Array<string> = []
     for (;;) {
@@ -372,7 +377,10 @@ export class Journal {
     return this.durableUpTo > next.baseLsn + segmentHeaderBytes ? oldest : undefined
   }
 
-  /** Releases are written along with other records; where a segment waits for one, it is worth a write of its own. */
+  /**
+   * Releases are written along with other records; where a segment waits for one, it is worth a
+   * write of its own.
+   */
   private hurryReleases(): void {
     const oldest = this.segments.at(0) as Segment
     if (this.segments.count < 2 || oldest.liveCount === 0) return
@@ -380,7 +388,10 @@ export class Journal {
     if (freed !== undefined && freed.count === oldest.liveCount) this.gathering.forced = true
   }
 
-  /** Copies a slice of the live entries that pin the oldest segment, when too many segments are held. Call it now and then. */
+  /**
+   * Copies a slice of the live entries that pin the oldest segment, when too many segments are
+   * held. Call it now and then.
+   */
   maintain(): void {
     this.rewriter.slice(this.segments, this.groups.values())
   }
@@ -391,8 +402,20 @@ export class Journal {
   }
 }
 
+interface WriteUnderWay {
+  readonly write: JournalWrite
+  readonly batch: Batch
+  readonly segment: Segment
+}
+
+/** Below this, headers would be most of a segment. */
+const segmentBytesMin = 512
+/** What the length field of a batch can say. */
+const batchBytesMax = 2 ** 32 - 1
 const checkpointRecordBytes = recordHeaderBytes + checkpointDataBytes
 
 function keyText(key: GroupKey): string {
   return `${key.range}/${key.replica}`
 }
+
+export { defaultJournalOptions, type JournalOptions, type JournalWrite, type RecoveredGroup }

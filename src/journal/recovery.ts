@@ -26,13 +26,16 @@ import {
  * What the files hold. Flow:
  *
  * 1. List the segments; refuse a gap, a wrong length, a newer format.
- * 2. Oldest first, replay batch by batch up to the first one that is not whole. When the next segment opens with a batch, that
- *    one says where this segment's content ends: short of it is a hole, and what lies beyond it is a sealing batch.
- * 3. Where no segment follows, look through all the bytes after the end for batch headers. One that states a durable LSN
- *    beyond the end makes the damage a hole; else it is a torn tail, whole batches in it included.
- * 4. Remove the segments after the end, write zeros over the torn tail, write again what nobody states to be durable, and sync:
- *    from here on all that was read is durable, and nothing of the tail can come back under a later batch. (A failed fsync may
- *    leave pages in the cache that look clean and are not on the disk: syncing alone would not do.)
+ * 2. Oldest first, replay batch by batch up to the first one that is not whole. When the next
+ *    segment opens with a batch, that one says where this segment's content ends: short of it is a
+ *    hole, and what lies beyond it is a sealing batch.
+ * 3. Where no segment follows, look through all the bytes after the end for batch headers. One that
+ *    states a durable LSN beyond the end makes the damage a hole; else it is a torn tail, whole
+ *    batches in it included.
+ * 4. Remove the segments after the end, write zeros over the torn tail, write again what nobody
+ *    states to be durable, and sync: from here on all that was read is durable, and nothing of the
+ *    tail can come back under a later batch. (A failed fsync may leave pages in the cache that look
+ *    clean and are not on the disk: syncing alone would not do.)
  */
 export interface RecoveredFiles {
   readonly replay: Replay
@@ -120,12 +123,17 @@ function openSegments(
   return segments
 }
 
-class Recovery {
+/**
+ * One reading of the files. Its steps are methods, so that a test can leave one out and see what
+ * breaks.
+ */
+export class Recovery {
   private readonly disk: Disk
   private readonly segments: ReadonlyArray<OpenSegment>
   private readonly replay: Replay
   private readonly record = new RecordView()
-  /** Bytes of the segment read last. */
+  private loaded: OpenSegment | undefined
+  /** Bytes of the segment that is loaded. */
   private bytes = new Uint8Array(0)
   private view = new DataView(this.bytes.buffer)
 
@@ -168,6 +176,8 @@ class Recovery {
   }
 
   private readSegment(segment: OpenSegment): void {
+    if (this.loaded === segment) return
+    this.loaded = segment
     if (this.bytes.length !== segment.sizeBytes) {
       this.bytes = new Uint8Array(segment.file.sizeBytes)
       this.view = new DataView(this.bytes.buffer)
@@ -175,7 +185,10 @@ class Recovery {
     segment.file.read(this.bytes, 0)
   }
 
-  /** The header of the batch that opens a segment; `undefined` when it was never written, or is damaged. */
+  /**
+   * The header of the batch that opens a segment; `undefined` when it was never written, or is
+   * damaged.
+   */
   private openingBatch(segment: OpenSegment): BatchHeader | undefined {
     this.readSegment(segment)
     const lsn = segment.baseLsn + segmentHeaderBytes
@@ -242,8 +255,9 @@ class Recovery {
   }
 
   /**
-   * Throws if a batch after the end of `scan` states that bytes beyond that end were durable. `damaged` is where the next
-   * segment's first batch is broken, when the end is that of the segment before it.
+   * Throws if a batch after the end of `scan` states that bytes beyond that end were durable.
+   * `damaged` is where the next segment's first batch is broken, when the end is that of the
+   * segment before it.
    */
   private refuseHole(
     position: number,
@@ -267,7 +281,10 @@ class Recovery {
     }
   }
 
-  /** The largest durable LSN in any valid batch header of the segment from offset `from` on, wherever it lies; else 0. */
+  /**
+   * The largest durable LSN in any valid batch header of the segment from offset `from` on,
+   * wherever it lies; else 0.
+   */
   private largestStatement(segment: OpenSegment, from: number): Lsn {
     const buffer = Buffer.from(this.bytes.buffer)
     let largest = 0
@@ -298,12 +315,12 @@ class Recovery {
 /** Offset after the last byte that is not zero. */
 function endOfNonZero(bytes: Uint8Array): number {
   let end = bytes.length
-  // By eight bytes at first: most of a segment is zeros.
-  const words = new Float64Array(bytes.buffer, 0, bytes.length >>> 3)
-  if (end % 8 === 0) {
-    let word = words.length
-    while (word > 0 && Object.is(words[word - 1], 0)) word--
-    end = word * 8
+  if (end % 4 === 0) {
+    // Four bytes at a time at first: most of a segment is zeros.
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset, end / 4)
+    let count = words.length
+    while (count > 0 && words[count - 1] === 0) count--
+    end = count * 4
   }
   while (end > 0 && bytes[end - 1] === 0) end--
   return end

@@ -17,10 +17,12 @@ export class ReplayedGroup {
 }
 
 /**
- * Applies the records of whole batches, in order, to what the groups were before. Knows no files. A record that contradicts
- * the ones before it throws `StorageCorruption`: its checksum holds, so it is no torn write.
+ * Applies the records of whole batches, in order, to what the groups were before. Knows no files. A
+ * record that contradicts the ones before it throws `StorageCorruption`: its checksum holds, so it
+ * is no torn write.
  *
- * Each kind of record is one method, which is the place to break when a test wants to see recovery go wrong.
+ * Each kind of record is one method, which is the place to break when a test wants to see recovery
+ * go wrong.
  */
 export class Replay {
   private readonly ranges = new Map<RangeId, Map<ReplicaId, ReplayedGroup>>()
@@ -130,9 +132,9 @@ export class Replay {
 
   /** A copy counts only if that entry is in the log, and never truncates. */
   rewrite(record: RecordView): void {
-    const { places } = this.findOrAdd(record)
+    const places = this.find(record)?.places
     const { index, term } = record
-    if (!(index > places.baseIndex && index <= places.lastIndex)) return
+    if (places === undefined || !(index > places.baseIndex && index <= places.lastIndex)) return
     const known = places.termAt(index)
     if (known === term || known === termMissing) {
       places.place(index, term, record.lsn, record.lengthBytes)
@@ -163,8 +165,9 @@ export class Replay {
   }
 
   /**
-   * In the oldest segment a checkpoint is where the replay begins: the records of the entries that it lists come later, as
-   * rewrites, or the entries are released. In a later one it has to say what the replay has come to by itself.
+   * In the oldest segment a checkpoint is where the replay begins: the records of the entries that
+   * it lists come later, as rewrites, or the entries are released. In a later one it has to say
+   * what the replay has come to by itself.
    */
   checkpoint(record: RecordView): void {
     const stated = this.readCheckpoint(record)

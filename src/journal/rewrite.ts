@@ -1,13 +1,17 @@
 import { compareKeys, type JournalGroup } from "./group.ts"
 import type { Segment, Segments } from "./segments.ts"
 
-/** Entries looked at in one slice; a few milliseconds' worth, so that a long log does not hold the loop. */
+/**
+ * Entries looked at in one slice; a few milliseconds' worth, so that a long log does not hold the
+ * loop.
+ */
 const lookedMax = 65_536
 
 /**
- * Copies live entries out of the oldest segment, a slice at a time, so that it can go. Only when more than a number of segments is
- * held, and only while at least half of what is held is dead: else copying would go round and round without end, and what
- * is held is held for a reason that only a release ends.
+ * Copies live entries out of the oldest segment, a slice at a time, so that it can go. Only when
+ * more than a number of segments is held, and only while at least half of what is held is dead:
+ * else copying would go round and round without end, and what is held is held for a reason that
+ * only a release ends.
  */
 export class Rewriter {
   private readonly thresholdSegments: number
@@ -22,7 +26,10 @@ export class Rewriter {
     this.sliceBytes = options.sliceBytes
   }
 
-  /** Gathers at most a slice of rewrite records. `groups` are all groups of the journal, in any order. */
+  /**
+   * Gathers at most a slice of rewrite records. `groups` are all groups of the journal, in any
+   * order.
+   */
   slice(segments: Segments, groups: Iterable<JournalGroup>): void {
     if (segments.count <= this.thresholdSegments || segments.count < 2) return
     const oldest = segments.at(0) as Segment

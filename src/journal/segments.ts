@@ -3,13 +3,19 @@ import { assert } from "../lib/assert.ts"
 import type { Lsn } from "../types.ts"
 import { batchHeaderBytes, encodeSegmentHeader, segmentHeaderBytes } from "./format.ts"
 
-/** A file of the journal that holds batches, or is the one to be written next. LSN of a byte = base + its offset in the file. */
+/**
+ * A file of the journal that holds batches, or is the one to be written next. LSN of a byte = base
+ * + its offset in the file.
+ */
 export interface Segment {
   readonly number: number
   readonly path: string
   readonly baseLsn: Lsn
   readonly sizeBytes: number
-  /** Records that are some log's only durable copy of an entry, or a rewritten one about to become it. */
+  /**
+   * Records that are some log's only durable copy of an entry, or a rewritten one about to become
+   * it.
+   */
   liveCount: number
   liveBytes: number
 }
@@ -52,9 +58,10 @@ export function segmentJob(
 const zeros = new Uint8Array(1024 * 1024)
 
 /**
- * Makes a segment, durable with its name when this returns. It is filled under another name and renamed, so that a file with a
- * segment's name is always whole; a file of that name that has no batch yet is replaced. Zeros are written, not left as a
- * hole in the file, so that a later fdatasync has no allocation to record.
+ * Makes a segment, durable with its name when this returns. It is filled under another name and
+ * renamed, so that a file with a segment's name is always whole; a file of that name that has no
+ * batch yet is replaced. Zeros are written, not left as a hole in the file, so that a later
+ * fdatasync has no allocation to record.
  */
 export function prepareSegment(disk: Disk, job: SegmentJob): void {
   const unfinished = job.path + unfinishedSuffix
@@ -71,8 +78,8 @@ export function prepareSegment(disk: Disk, job: SegmentJob): void {
 }
 
 /**
- * Removes segments in the order given, each durably before the next: were a later one gone and an earlier one back after a power
- * loss, recovery would refuse the gap.
+ * Removes segments in the order given, each durably before the next: were a later one gone and an
+ * earlier one back after a power loss, recovery would refuse the gap.
  */
 export function removeSegments(disk: Disk, paths: ReadonlyArray<string>): void {
   for (const path of paths) {
@@ -156,8 +163,9 @@ export class Segments {
   }
 
   /**
-   * The segment to make next, if it has not been asked for. `checkpointBytes` is the size of a checkpoint of all groups: a segment
-   * is at least four times that, so that checkpoints never become most of what is written.
+   * The segment to make next, if it has not been asked for. `checkpointBytes` is the size of a
+   * checkpoint of all groups: a segment is at least four times that, so that checkpoints never
+   * become most of what is written.
    */
   jobs(checkpointBytes: number): ReadonlyArray<SegmentJob> {
     const prepared = this.ready ?? this.pending
@@ -183,7 +191,9 @@ export class Segments {
     this.ready = pending
   }
 
-  /** Goes on to the next segment if one of at least `bytes` is ready; else remembers to ask for it. */
+  /**
+   * Goes on to the next segment if one of at least `bytes` is ready; else remembers to ask for it.
+   */
   openNext(bytes: number): Segment | undefined {
     const job = this.ready
     if (job === undefined || job.sizeBytes < bytes) {

@@ -1,6 +1,8 @@
 import type { JournalGroup, LoggedEntry } from "./group.ts"
 
-/** What an entry in memory costs beside its data: the object, its place in a map and in the queue. */
+/**
+ * What an entry in memory costs beside its data: the object, its place in a map and in the queue.
+ */
 const entryOverheadBytes = 128
 
 export interface Cached {
@@ -10,8 +12,8 @@ export interface Cached {
 }
 
 /**
- * The newest entries of all groups in memory, oldest leaving first once they pass the budget. An entry stays, whatever the
- * budget, until it is durable: before that it can be read nowhere else.
+ * The newest entries of all groups in memory, oldest leaving first once they pass the budget. An
+ * entry stays, whatever the budget, until it is durable: before that it can be read nowhere else.
  */
 export class TailCache {
   private readonly limitBytes: number

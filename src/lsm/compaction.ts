@@ -15,7 +15,7 @@
 import { assert } from "../lib/assert.ts"
 import { compareBytes } from "../lib/bytes.ts"
 import type { Fragment, Interval, Measure, Run, Version } from "./version.ts"
-import { findFragment, overlaps } from "./version.ts"
+import { findFragment, firstFragmentAfter, overlaps } from "./version.ts"
 
 export interface CompactionOptions {
   readonly memtableBytes: number
@@ -85,8 +85,8 @@ function planLevel0(
 }
 
 /**
- * The largest interval from `start` on that holds up to `budgetBytes` of sources and target, and at least up to the first end
- * of a fragment. It never cuts a fragment of the target.
+ * The largest interval from `start` on that holds up to `budgetBytes` of sources and target, and at least up to the first cut. A
+ * fragment of the target is cut only where the sources over it alone are too much for one job.
  */
 function planSlice(
   sources: ReadonlyArray<Run>,
@@ -97,29 +97,51 @@ function planSlice(
 ): { lower: Uint8Array; upper: Uint8Array } {
   const lower = fragmentAround(target, start)?.lower ?? start
   const end = boundsOf(sources).upper
-  const cuts: Array<Uint8Array> = []
-  for (const run of sources) for (const fragment of run) cuts.push(fragment.upper)
-  for (const fragment of target) cuts.push(fragment.upper)
-  const usable = cuts
-    .filter((cut) => compareBytes(cut, lower) > 0)
+  const after = (cut: Uint8Array) => compareBytes(cut, lower) > 0
+  const sourceCuts = sources.flatMap((run) => run.map((fragment) => fragment.upper)).filter(after)
+  const targetCuts = target.map((fragment) => fragment.upper).filter(after)
+  const whole = [...sourceCuts, ...targetCuts]
     .filter((cut) => fragmentAround(target, cut) === undefined)
     .sort(compareBytes)
-  assert(usable.length > 0, "a slice ends somewhere")
-  let upper = usable[0]
+  const runs = [...sources, target]
+  const slice = farthest(whole, { runs, lower, end, budgetBytes, measure })
+  if (slice.work <= budgetBytes) return { lower, upper: slice.upper }
+  const inside = sourceCuts.filter((cut) => compareBytes(cut, slice.upper) <= 0).sort(compareBytes)
+  if (inside.length === 0) return { lower, upper: slice.upper }
+  return { lower, upper: farthest(inside, { runs, lower, end, budgetBytes, measure }).upper }
+}
+
+/** The last of the ascending `cuts` up to which the work is within the budget, or the first one. None is wanted beyond `end`. */
+function farthest(
+  cuts: ReadonlyArray<Uint8Array>,
+  options: {
+    runs: ReadonlyArray<Run>
+    lower: Uint8Array
+    end: Uint8Array
+    budgetBytes: number
+    measure: Measure
+  },
+): { upper: Uint8Array; work: number } {
+  const { runs, lower, end, budgetBytes, measure } = options
+  assert(cuts.length > 0, "a slice ends somewhere")
+  let upper = cuts[0]
   let work = 0
   let from = lower
-  for (const cut of usable) {
-    for (const run of [...sources, target]) {
-      for (const fragment of run) {
-        if (overlaps(fragment, { lower: from, upper: cut })) work += measure(fragment, from, cut)
+  for (const cut of cuts) {
+    let more = 0
+    for (const run of runs) {
+      for (let i = firstFragmentAfter(run, from); i < run.length; i++) {
+        if (compareBytes(run[i].lower, cut) >= 0) break
+        more += measure(run[i], from, cut)
       }
     }
-    if (work > budgetBytes && from !== lower) break
+    if (work + more > budgetBytes && from !== lower) break
+    work += more
     upper = cut
     from = cut
     if (work > budgetBytes || compareBytes(cut, end) >= 0) break
   }
-  return { lower, upper }
+  return { upper, work }
 }
 
 /** The fragment in which `key` lies, but not at one of its ends. */

@@ -200,7 +200,7 @@ export class Engine {
 
   /** Whether `seal` may be called. */
   get canSeal(): boolean {
-    return this.memtables[0].isEmpty || this.memtables.length <= this.settings.maxSealedMemtables
+    return this.memtables.length <= this.settings.maxSealedMemtables
   }
 
   /**

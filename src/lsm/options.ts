@@ -57,7 +57,7 @@ export function engineSettings(options: EngineOptions): EngineSettings {
     level1Bytes: options.level1Bytes ?? 4 * memtableBytes,
     compactionBytes: options.compactionBytes ?? 4 * memtableBytes,
     tableBytes: options.tableBytes ?? memtableBytes / 2,
-    blockCacheBytes: options.blockCacheBytes ?? 2 * memtableBytes,
+    blockCacheBytes: options.blockCacheBytes ?? 4 * memtableBytes,
     manifestBytes: options.manifestBytes ?? Math.max(16 * kibibyte, memtableBytes / 16),
     writer: {
       blockBytes: options.blockBytes ?? 4 * kibibyte,

@@ -152,7 +152,9 @@ export function areDisjoint(intervals: ReadonlyArray<Interval>): boolean {
 function without(fragment: Fragment, interval: Interval, measure: Measure): Array<Fragment> {
   const pieces: Array<Fragment> = []
   const keep = (lower: Uint8Array, upper: Uint8Array) => {
-    pieces.push({ ...fragment, lower, upper, liveBytes: measure(fragment, lower, upper) })
+    const liveBytes = measure(fragment, lower, upper)
+    // No block reaches into the piece: it holds no key.
+    if (liveBytes > 0) pieces.push({ ...fragment, lower, upper, liveBytes })
   }
   if (compareBytes(fragment.lower, interval.lower) < 0) keep(fragment.lower, interval.lower)
   if (interval.upper !== undefined && compareBytes(interval.upper, fragment.upper) < 0) {

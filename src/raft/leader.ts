@@ -52,7 +52,9 @@ export abstract class Leader extends Candidate {
     this.heartbeatElapsed = 0
     this.quorumElapsed = 0
     this.uncommittedBytes = 0
-    this.ownProgress.match = this.log.durableIndex
+    this.ownProgress.acknowledged(this.log.durableIndex)
+    this.ownProgress.becomeReplicate()
+    this.ownProgress.recentActive = true
     // Only an entry of this term can be counted to commit those before it (Raft paper 5.4.2, 8).
     this.appendOwn(entryKinds.empty, emptyBytes)
   }
@@ -154,10 +156,16 @@ export abstract class Leader extends Candidate {
     if (response.accepted) {
       this.acknowledge(follower, response.index)
     } else {
-      // The follower's hint, cut further where this log shows that it cannot agree either.
-      const hint = this.log.lastIndexUpToTerm(response.hintIndex, response.hintTerm)
-      if (follower.refused(response.index, hint)) this.appendsDue = true
+      if (follower.refused(response.index, this.probeHint(response))) this.appendsDue = true
     }
+  }
+
+  /**
+   * The largest index where the logs may agree, after a refusal: the follower's hint, cut further
+   * where this log shows that it cannot agree either. Anything lower is as right, and slower.
+   */
+  protected probeHint(response: AppendResponse): LogIndex {
+    return this.log.lastIndexUpToTerm(response.hintIndex, response.hintTerm)
   }
 
   /**
@@ -233,7 +241,8 @@ export abstract class Leader extends Candidate {
   private hearsQuorum(): boolean {
     let active = 1
     for (const follower of this.followers) {
-      if (follower.replica !== this.id && follower.recentActive) active++
+      if (follower.replica === this.id) continue
+      if (follower.recentActive) active++
       follower.recentActive = false
     }
     return active >= majority(this.voters.length)

@@ -139,6 +139,8 @@ export class RangeMachine {
     if (command.boundsVersion !== this.descriptor.boundsVersion) return commandStatuses.rangeMoved
     const position = command.position
     if (!this.contains(position)) return commandStatuses.rangeMoved
+    // Before room is asked for: what the client has answered may be what fills the table.
+    sessions.acknowledge(clientId, Math.min(command.ackedBelow, sequence), command.expiresAt)
     if (sessions.isFull(clientId)) return commandStatuses.overloaded
     const key = dataKey(position)
     const status = this.decide(key, at)

@@ -4,9 +4,9 @@ import type { LogIndex, MonotonicMs } from "../types.ts"
 export interface RetainedLog {
   /** Entries above it are live: the state key that covers them is not flushed yet. */
   readonly flushedIndex: LogIndex
-  readonly firstIndex: LogIndex
   readonly lastIndex: LogIndex
-  readonly sizeBytes: number
+  /** Bytes of the entries above an index. */
+  readonly bytesAbove: (index: LogIndex) => number
   /** Of a leader: the least index that some follower is known to hold. Of a follower: `undefined`. */
   readonly slowestMatch: LogIndex | undefined
   /** The last index of `retentionMs` ago; entries above it are kept for followers whatever the budget. */
@@ -32,7 +32,7 @@ export function releasableIndexes(
       Math.max(0, Math.min(log.flushedIndex, log.lastIndex - rule.retainedEntries))
     return Math.min(log.flushedIndex, wanted)
   })
-  let excess = logs.reduce((sum, log, i) => sum + keptBytes(log, released[i] as number), 0)
+  let excess = logs.reduce((sum, log, i) => sum + log.bytesAbove(released[i] as number), 0)
   excess -= rule.retentionBytes
   while (excess > 0) {
     let largest = -1
@@ -40,8 +40,8 @@ export function releasableIndexes(
     for (let i = 0; i < logs.length; i++) {
       const log = logs[i] as RetainedLog
       const gain =
-        keptBytes(log, released[i] as number) -
-        keptBytes(log, Math.min(log.flushedIndex, log.agedIndex))
+        log.bytesAbove(released[i] as number) -
+        log.bytesAbove(Math.min(log.flushedIndex, log.agedIndex))
       if (gain > largestGain) {
         largest = i
         largestGain = gain
@@ -53,14 +53,6 @@ export function releasableIndexes(
     excess -= largestGain
   }
   return released
-}
-
-/** Bytes above `released`, taking entries as equal in size. */
-function keptBytes(log: RetainedLog, released: LogIndex): number {
-  const count = log.lastIndex - log.firstIndex + 1
-  if (count <= 0) return 0
-  const kept = Math.max(0, log.lastIndex - Math.max(released, log.firstIndex - 1))
-  return (log.sizeBytes * kept) / count
 }
 
 /** Remembers last indexes over time, one mark every `retentionMs / 12`, to tell which index is old. */

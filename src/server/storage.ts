@@ -1,4 +1,4 @@
-import type { Disk } from "../disk/disk.ts"
+import { type Disk, StorageCorruption } from "../disk/disk.ts"
 import { Journal } from "../journal/journal.ts"
 import { assert } from "../lib/assert.ts"
 import { Engine } from "../lsm/engine.ts"
@@ -81,7 +81,17 @@ export class Storage {
   /** Recovers both. Throws `StorageCorruption` or `DiskError`. */
   static open(disk: Disk, settings: StoreSettings, parts: StorageParts = {}): Storage {
     const engine = (parts.Engine ?? Engine).open(disk, "engine", settings.engine)
-    const { journal } = (parts.Journal ?? Journal).recover(disk, "journal", settings.journal)
+    const recovered = (parts.Journal ?? Journal).recover(disk, "journal", settings.journal)
+    const { journal } = recovered
+    if (recovered.created && engine.flushedThrough > 0) {
+      // Without its journal a voter has forgotten its votes: it must not come back as its former self.
+      throw new StorageCorruption({
+        path: "journal",
+        offset: 0,
+        expected: "the journal of the data beside it",
+        actual: "no journal",
+      })
+    }
     disk.makeDirectory(spillDirectory)
     for (const name of disk.list(spillDirectory)) disk.remove(`${spillDirectory}/${name}`)
     return new Storage({ journal, engine, settings, parts })

@@ -272,9 +272,8 @@ export class StoreLoop {
       replica.age.mark(nowMs, replica.log.lastIndex)
       return {
         flushedIndex: replica.flushedIndex,
-        firstIndex: replica.log.firstIndex,
         lastIndex: replica.log.lastIndex,
-        sizeBytes: replica.log.sizeBytes,
+        bytesAbove: (index: LogIndex) => replica.log.sizeBytesAbove(index),
         slowestMatch: replica.isLeader ? slowestMatch(replica) : undefined,
         agedIndex: replica.age.agedIndex(nowMs),
       }

@@ -1,7 +1,7 @@
 import { assert } from "../../src/lib/assert.ts"
 import { compareBytes, equalBytes } from "../../src/lib/bytes.ts"
-import type { RangeReport, Refusal, Reply, Request } from "../../src/server/requests.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
+import type { RangeReport, Refusal, Reply, Request } from "../../src/server/requests.ts"
 import type { StoreShape } from "../../src/server/StoreService.ts"
 import type { NodeId, Position, RangeDescriptor, RangeId, Version } from "../../src/types.ts"
 import { CommandView, commandStatuses, conditions, operations } from "../../src/wire/command.ts"
@@ -39,7 +39,10 @@ export class MemoryCluster {
   readonly addresses = new Map<NodeId, string>()
   private readonly pairs = new Map<string, Pair>()
   /** Per client: what it has acknowledged, and results above. */
-  private readonly sessions = new Map<number, { ackedBelow: number; results: Map<number, Result> }>()
+  private readonly sessions = new Map<
+    number,
+    { ackedBelow: number; results: Map<number, Result> }
+  >()
   private lastVersion = 1_000_000
   /** True = it took the request. */
   intercept: Intercept = () => false
@@ -83,7 +86,11 @@ export class MemoryCluster {
         ),
       namespaces: () => [{ id: 1, name: "default", mode: "strong", partitioning: "hash" }],
       nodes: () =>
-        this.nodes.map((id) => ({ id, client: this.addresses.get(id) ?? "", peer: `peer-${id}:1` })),
+        this.nodes.map((id) => ({
+          id,
+          client: this.addresses.get(id) ?? "",
+          peer: `peer-${id}:1`,
+        })),
       status: () => ({
         id: node,
         pid: process.pid,

@@ -2,12 +2,12 @@ import { expect, test } from "bun:test"
 import { runJournalCrashSweep, runJournalLife } from "./crashSweep.ts"
 
 test("a crash at any operation loses nothing durable, and the journal goes on from it", () => {
-  for (const seed of [1, 2, 3]) {
+  for (const seed of [1, 2]) {
     const result = runJournalCrashSweep({ seed, steps: 500, randomLosses: 2 })
     expect(result.points).toBeGreaterThan(100)
     console.log(`journal crash sweep, seed ${seed}: ${JSON.stringify(result)}`)
   }
-})
+}, 60_000)
 
 test("a long random life with crashes follows the model", () => {
   const fresh = Math.floor(performance.timeOrigin) % 2 ** 31
@@ -20,4 +20,4 @@ test("a long random life with crashes follows the model", () => {
       throw new Error(`seed ${seed}: ${error}`, { cause: error })
     }
   }
-})
+}, 60_000)

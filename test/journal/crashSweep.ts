@@ -19,9 +19,10 @@ export interface JournalCrashSweepResult {
 }
 
 /**
- * Crashes a workload at every operation on the disk, in every way that a crash can end, and checks each recovery: all that was durable
- * is there, nothing is there that was never written, and the journal goes on from it through a second crash. Throws on the
- * first failure, naming seed and point.
+ * Crashes a workload at every operation on the disk, in every way that a crash can end, and checks
+ * each recovery: all that was durable is there, nothing is there that was never written, and the
+ * journal goes on from it through a second crash. Throws on the first failure, naming seed and
+ * point.
  */
 export function runJournalCrashSweep(options: JournalCrashSweepOptions): JournalCrashSweepResult {
   const { seed, steps, randomLosses } = options
@@ -32,7 +33,7 @@ export function runJournalCrashSweep(options: JournalCrashSweepOptions): Journal
       try {
         crashAt({ seed, steps, point, way })
       } catch (error) {
-        const where = `journal crash sweep, seed ${seed}, ${steps} steps, point ${point}, way ${way}`
+        const where = `journal sweep, seed ${seed}, ${steps} steps, point ${point}, way ${way}`
         throw new Error(`${where}: ${error}`, { cause: error })
       }
       crashes++
@@ -87,8 +88,8 @@ function crashAt(at: { seed: number; steps: number; point: number; way: number }
 }
 
 /**
- * One long life of a journal with sizes, crash rate and crashes drawn from the seed, some of them in the middle of a recovery.
- * Throws when a recovery or a read is not what the model says.
+ * One long life of a journal with sizes, crash rate and crashes drawn from the seed, some of them
+ * in the middle of a recovery. Throws when a recovery or a read is not what the model says.
  */
 export function runJournalLife(seed: number, steps: number): Workload {
   const prng = new Prng(seed)

@@ -227,7 +227,7 @@ describe("batches and segments", () => {
     restart(driver)
   })
 
-  test("a batch larger than a segment gets one made to measure, even when a common one is ready", () => {
+  test("a batch larger than a segment gets one made to measure, even if one is ready", () => {
     const driver = new JournalDriver(new SimulatedDisk())
     driver.prepare()
     const group = driver.journal.group(key)

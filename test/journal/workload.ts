@@ -55,9 +55,10 @@ export class WrongRecovery extends Error {
 }
 
 /**
- * Drives a journal and a model of it with operations drawn from a seed: several groups, truncation, release, rewriting, turnover of
- * segments, resets, removal, batches larger than a segment, sealing, and records gathered while a write is under way. Batches cut
- * are remembered with the state that each leaves, so that after a crash the recovered state can be found among them.
+ * Drives a journal and a model of it with operations drawn from a seed: several groups, truncation,
+ * release, rewriting, turnover of segments, resets, removal, batches larger than a segment,
+ * sealing, and records gathered while a write is under way. Batches cut are remembered with the
+ * state that each leaves, so that after a crash the recovered state can be found among them.
  */
 export class Workload {
   readonly disk: SimulatedDisk
@@ -213,7 +214,8 @@ export class Workload {
   private release(): void {
     const group = this.pick()
     if (group.entries.length === 0) return
-    // Mostly far, so that segments become free; one range is slow, so that its entries get rewritten.
+    // Mostly far, so that segments become free; one range is slow, so that its entries get
+    // rewritten.
     const reach = group.key.range === 1 && this.prng.chance(0.8) ? 1 : group.entries.length
     const count = this.prng.int(Math.ceil(reach / 2), reach)
     group.baseTerm = (group.entries[count - 1] as LoggedEntry).term

@@ -1,6 +1,6 @@
 import type { Disk } from "../../src/disk/disk.ts"
-import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { compareBytes, fromHex, text, toHex, utf8 } from "../../src/lib/bytes.ts"
+import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { crc32 } from "../../src/lib/checksum.ts"
 import type { Prng } from "../../src/lib/prng.ts"
 import type { Engine, EngineOptions, EngineSnapshot } from "../../src/lsm/engine.ts"

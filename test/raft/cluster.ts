@@ -29,10 +29,6 @@ export const defaultSettings: RaftSettings = {
   maxUncommittedBytes: 16 * 2 ** 20,
 }
 
-interface PendingWrite {
-  readonly ready: Ready
-}
-
 /**
  * One replica with a disk that loses what is not yet durable, and a state machine that is a list.
  */
@@ -50,7 +46,7 @@ export class TestReplica {
   writesVisibleAtOnce = false
   /** Writes wait for `persist`. */
   holdsWrites = false
-  private pending: Array<PendingWrite> = []
+  private pending: Array<Ready> = []
   /** Applied entries from 1, and as far as a crash finds them applied. */
   applied: Array<Entry> = []
   reads: Array<ConfirmedRead> = []
@@ -107,7 +103,8 @@ export class TestReplica {
     for (const line of describeReady(this.id, ready)) this.cluster.trace(line)
     for (const message of ready.messages) this.cluster.send(message)
     if (this.writesVisibleAtOnce) this.visibleLog.append(ready.entries)
-    this.pending.push({ ready })
+    const writes = ready.hardState !== undefined || ready.entries.length > 0
+    if (writes || ready.messagesAfterPersist.length > 0) this.pending.push(ready)
     if (!this.holdsWrites) while (this.persist()) {}
     for (const entry of ready.committed) this.apply(entry)
     if (ready.committed.length > 0) this.node.applied(this.applied.length)
@@ -128,7 +125,7 @@ export class TestReplica {
   persist(): boolean {
     const write = this.pending.shift()
     if (write === undefined) return false
-    const { hardState, entries, messagesAfterPersist } = write.ready
+    const { hardState, entries, messagesAfterPersist } = write
     if (hardState !== undefined) this.durableState = hardState
     this.durableLog.append(entries)
     if (!this.writesVisibleAtOnce) this.visibleLog.append(entries)

@@ -11,7 +11,7 @@ import { RaftNode, type RaftOptions } from "../../src/raft/raftNode.ts"
  * The classic Raft bugs, each one rule of the core broken by a subclass. They show that the checks of
  * randomCluster.ts can fail; the world simulator has its own list over whole nodes.
  */
-export const plantedBugs: Readonly<Record<string, new (options: RaftOptions) => RaftNode>> = {
+export const plantedBugs = {
   "commits entries of earlier terms by counting": class extends RaftNode {
     protected override mayCommit(): boolean {
       return true
@@ -59,4 +59,4 @@ export const plantedBugs: Readonly<Record<string, new (options: RaftOptions) => 
       this.messages.push(this.messagesAfterPersist.pop() as Message)
     }
   },
-}
+} satisfies Readonly<Record<string, new (options: RaftOptions) => RaftNode>>

@@ -6,6 +6,7 @@ import {
   describeProgress,
   describeState,
 } from "../../src/raft/describe.ts"
+import { entryKinds } from "../../src/raft/message.ts"
 import { type RaftSettings, TestCluster } from "./cluster.ts"
 
 /**
@@ -21,6 +22,7 @@ import { type RaftSettings, TestCluster } from "./cluster.ts"
  *     partition N...       cut FROM TO          heal                 network
  *     crash N              restart N            hold N               persist N [COUNT]    release N
  *     compact N INDEX      snapshot N M         sent N M installed|failed INDEX
+ *     append FROM TO TERM AFTER COMMIT ENTRY...      (AFTER: 1@1, ENTRY: 2@1=text; into the network)
  *     unreachable N M      state [N]            progress N           log N
  *
  * `deliver` and `drop` take the oldest message, or the oldest from one replica to another; `later`
@@ -135,6 +137,7 @@ class ScriptRunner {
       replica.durableLog.release(Number(index))
       replica.visibleLog.release(Number(index))
     },
+    append: (args) => this.injectAppend(args),
     snapshot: ([source, target]) => this.cluster.sendSnapshot(Number(source), Number(target)),
     sent: ([id, target, outcome, index]) => {
       assert(outcome === "installed" || outcome === "failed", "installed or failed")
@@ -177,6 +180,26 @@ class ScriptRunner {
         if (ids.includes(from) !== ids.includes(to)) this.cluster.cut.add(`${from}>${to}`)
       }
     }
+  }
+
+  private injectAppend([from, to, term, after = "", commit, ...entries]: ReadonlyArray<string>) {
+    const position = (text: string) => {
+      const [index, itsTerm] = text.split("@").map(Number) as [number, number]
+      return { index, term: itsTerm }
+    }
+    this.cluster.send({
+      _tag: "AppendRequest",
+      from: Number(from),
+      to: Number(to),
+      term: Number(term),
+      previousIndex: position(after).index,
+      previousTerm: position(after).term,
+      commit: Number(commit),
+      entries: entries.map((entry) => {
+        const [at = "", text = ""] = entry.split("=")
+        return { ...position(at), kind: entryKinds.commands, data: utf8(text) }
+      }),
+    })
   }
 
   private find([from, to]: ReadonlyArray<string>): number {

@@ -29,6 +29,8 @@ type Change =
   | {
       readonly _tag: "state"
       readonly shadow: LogShadow
+      readonly range: RangeId
+      readonly replica: ReplicaId
       readonly term: Term
       readonly vote: ReplicaId
     }
@@ -126,8 +128,7 @@ export class Durability {
     group.setHardState = (state: LoggedHardState) => {
       setHardState(state)
       const { term, vote } = state
-      if (vote !== 0) this.listener.voted(range, replica, term, vote)
-      this.gathered.push({ _tag: "state", shadow, term, vote })
+      this.gathered.push({ _tag: "state", shadow, range, replica, term, vote })
     }
     const resetTo = group.resetTo.bind(group)
     group.resetTo = (index, term) => {
@@ -141,7 +142,12 @@ export class Durability {
     this.unsynced.push(...(this.writes.get(write) ?? []))
     this.writes.delete(write)
     if (!synced) return
-    for (const change of this.unsynced) apply(change)
+    for (const change of this.unsynced) {
+      apply(change)
+      // Before, a crash may still take it back: only now it is a promise.
+      if (change._tag !== "state" || change.vote === 0) continue
+      this.listener.voted(change.range, change.replica, change.term, change.vote)
+    }
     this.unsynced.length = 0
   }
 

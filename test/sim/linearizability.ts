@@ -4,8 +4,9 @@
  * same state twice.
  *
  * - An operation that answered took effect at one instant between its call and its return; both ends count as inside.
- * - An operation whose outcome is unknown (`info`) took effect at one instant after its call, or never. Those are tried last, so
- *   that many of them cost little in a history that can do without.
+ * - An operation whose outcome is unknown (`info`) took effect at one instant after its call, or never. Because values are unique, one
+ *   whose value somebody has seen did take effect, before the first that saw it returned. The others (ghosts) are tried last, so
+ *   that many of them cost little in a history that can do without; and those that nothing can tell apart are tried once for all.
  * - The search counts its steps. Past the budget the answer is "undecided", which callers must count as a violation.
  */
 
@@ -54,11 +55,80 @@ function stepRegister(operation: RegisterOperation, state: RegisterValue): numbe
   }
 }
 
+/** The content that every ghost leaves whose own value nothing names. */
+const ghostValue = 2 ** 31 - 1
+
+/** Earliest return of an operation that shows a value to have been in the register. */
+function firstSeen(operations: ReadonlyArray<RegisterOperation>): Map<RegisterValue, number> {
+  const times = new Map<RegisterValue, number>()
+  for (const { kind, value, expected, outcome, found, returnTime } of operations) {
+    if (outcome === "info") continue
+    let seen: RegisterValue | undefined
+    if (kind === "get") seen = value
+    else if (kind === "compareAndSet") seen = outcome === "ok" ? expected : found
+    if (seen === undefined || seen === 0) continue
+    times.set(seen, Math.min(times.get(seen) ?? Number.POSITIVE_INFINITY, returnTime))
+  }
+  // A compareAndSet whose value was seen has itself seen what it expected.
+  for (let changed = true; changed; ) {
+    changed = false
+    for (const { kind, value, expected, outcome } of operations) {
+      if (kind !== "compareAndSet" || outcome !== "info" || expected === 0) continue
+      const time = times.get(value)
+      if (time === undefined || time >= (times.get(expected) ?? Number.POSITIVE_INFINITY)) continue
+      times.set(expected, time)
+      changed = true
+    }
+  }
+  return times
+}
+
+/** Replaces unknown outcomes by what other operations have shown of them; `undefined` for one that was seen before its call. */
+function resolveUnknown(
+  operations: ReadonlyArray<RegisterOperation>,
+): ReadonlyArray<RegisterOperation> | undefined {
+  const seen = firstSeen(operations)
+  const named = new Set<RegisterValue>()
+  for (const { outcome, expected } of operations) if (outcome === "no") named.add(expected)
+  const ghosts = new Set<RegisterValue>()
+  for (const { kind, outcome, value } of operations) {
+    if (outcome !== "info" || kind === "get" || kind === "delete") continue
+    if (!seen.has(value) && !named.has(value)) ghosts.add(value)
+  }
+  const result: Array<RegisterOperation> = []
+  for (const operation of operations) {
+    const { kind, value, expected, outcome, callTime } = operation
+    if (outcome !== "info") {
+      result.push(operation)
+      continue
+    }
+    if (kind === "get") continue
+    const returnTime = kind === "delete" ? undefined : seen.get(value)
+    if (returnTime !== undefined) {
+      if (returnTime < callTime) return undefined
+      result.push({ ...operation, outcome: "ok", returnTime })
+    } else if (!ghosts.has(value)) {
+      result.push(operation)
+    } else if (!ghosts.has(expected)) {
+      // From one ghost to another is no change.
+      result.push({ ...operation, value: ghostValue })
+    }
+  }
+  return result
+}
+
 /** Checks one register that begins absent. `budget` bounds the search, in attempts to place an operation. */
 export function checkRegister(
-  operations: ReadonlyArray<RegisterOperation>,
-  budget = 3_000_000,
+  given: ReadonlyArray<RegisterOperation>,
+  budget = 50_000_000,
 ): Verdict {
+  const operations = resolveUnknown(given)
+  if (operations === undefined) {
+    const seen = firstSeen(given)
+    const isEarly = ({ value, callTime }: RegisterOperation) =>
+      (seen.get(value) ?? callTime) < callTime
+    return { _tag: "Violation", stuckAt: given.find(isEarly) as RegisterOperation }
+  }
   const search = new Search(operations, false)
   const verdict = search.run(budget)
   // The cache keeps hashes; a collision can only hide an order, so that only this answer needs to be sure.
@@ -76,6 +146,8 @@ class Search {
   /** Of a call's position: where its return is; 0 for a return's position. */
   private readonly returnOf: Int32Array
   private readonly unknownPlaced: Uint8Array
+  /** Of an unknown operation: the last one before it that does the same, or -1. */
+  private readonly twinBefore: Int32Array
   private readonly exact: boolean
   private readonly hashes: Uint32Array
   private hashLow = 0
@@ -116,6 +188,13 @@ class Search {
       else callPosition[operation] = position
     })
     this.unknownPlaced = new Uint8Array(this.unknown.length)
+    const twins = new Map<string, number>()
+    this.twinBefore = Int32Array.from(this.unknown, ({ kind, expected, value }, i) => {
+      const name = `${kind} ${kind === "compareAndSet" ? expected : ""} ${value}`
+      const twin = twins.get(name) ?? -1
+      twins.set(name, i)
+      return twin
+    })
     const total = count + this.unknown.length
     this.placedBits = new Uint8Array(Math.ceil(total / 8))
     this.hashes = new Uint32Array(total * 2)
@@ -243,13 +322,17 @@ class Search {
 
   /** Places the next unknown operation called by `time` that changes `state`, and returns its number, or -1. */
   private placeUnknown(from: number, time: number, state: RegisterValue): number {
-    const { unknown } = this
+    const { unknown, twinBefore } = this
     for (let i = from; i < unknown.length; i++) {
       const operation = unknown[i] as RegisterOperation
       if (operation.callTime > time) return -1
       if (this.unknownPlaced[i] === 1) continue
+      // Of operations that do the same, the one called first goes first.
+      const twin = twinBefore[i] as number
+      if (twin >= 0 && this.unknownPlaced[twin] === 0) continue
       const after = stepRegister(operation, state)
-      if (after < 0 || !this.enter(this.answered.length + i, after)) continue
+      if (after < 0 || after === state) continue
+      if (!this.enter(this.answered.length + i, after)) continue
       this.unknownPlaced[i] = 1
       return i
     }

@@ -86,7 +86,7 @@ export interface Parameters {
 }
 
 export function drawParameters(prng: Prng): Parameters {
-  const nodes = prng.chance(0.7) ? 3 : 5
+  const nodes = prng.chance(0.75) ? 3 : 5
   return {
     nodes,
     defaultRanges: prng.pick(nodes === 3 ? [1, 1, 2, 4] : [1, 1, 2]),
@@ -95,7 +95,7 @@ export function drawParameters(prng: Prng): Parameters {
     disk: drawDisk(prng),
     faults: drawFaults(prng),
     workload: drawWorkload(prng),
-    turnDelayMaxUs: Math.round(prng.logUniform(50, 3_000)),
+    turnDelayMaxUs: Math.round(prng.logUniform(100, 8_000)),
     driftMax: prng.logUniform(1e-6, 1e-2),
     wallSkewMaxMs: prng.chance(0.2) ? prng.logUniform(1_000, 3_600_000) : prng.logUniform(1, 500),
   }
@@ -135,8 +135,9 @@ function drawSettings(prng: Prng): StoreSettings {
     retentionTicks: truncating ? 1 : buggified(prng, [1, 4], d.retentionTicks),
     journalBytesPerSeal: buggified(prng, [1000, 10_000, 40_000], 200_000),
     sessions: {
-      results: buggified(prng, [20, 60], d.sessions.results),
-      clients: buggified(prng, [4, 12], d.sessions.clients),
+      results: buggified(prng, [300], d.sessions.results),
+      // Room for every client of the workload, and for those of the liveness phase.
+      clients: buggified(prng, [8, 12], d.sessions.clients),
     },
     journal: {
       ...d.journal,
@@ -202,19 +203,22 @@ function drawFaults(prng: Prng): FaultParameters {
 }
 
 function drawWorkload(prng: Prng): WorkloadParameters {
-  const thinkMinUs = prng.logUniform(1_000, 50_000)
+  const clients = prng.int(3, 6)
+  const processesPerClient = prng.int(2, 3)
+  const operationsPerSecond = prng.logUniform(25, 120)
+  const thinkUs = (clients * processesPerClient * 1e6) / operationsPerSecond
   const attemptMinUs = prng.logUniform(20_000, 200_000)
-  const deadlineMinUs = prng.logUniform(100_000, 400_000)
+  const deadlineMinUs = prng.logUniform(80_000, 250_000)
   return {
-    clients: prng.int(3, 6),
-    processesPerClient: prng.int(1, 3),
-    keys: prng.int(3, 10),
-    thinkMinUs,
-    thinkMaxUs: thinkMinUs * prng.logUniform(1.5, 6),
+    clients,
+    processesPerClient,
+    keys: prng.int(4, 10),
+    thinkMinUs: thinkUs / prng.logUniform(1.2, 5),
+    thinkMaxUs: thinkUs * 1.5,
     attemptMinUs,
     attemptMaxUs: attemptMinUs * prng.logUniform(1.5, 5),
     deadlineMinUs,
-    deadlineMaxUs: deadlineMinUs * prng.logUniform(2, 8),
+    deadlineMaxUs: deadlineMinUs * prng.logUniform(1.5, 10),
     valueBytesMax: Math.round(prng.logUniform(8, 1_500)),
     readShare: 0.2 + 0.4 * prng.float(),
     doubleSendRate: prng.chance(0.5) ? prng.logUniform(0.005, 0.2) : 0,

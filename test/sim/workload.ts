@@ -89,7 +89,8 @@ export class Workload {
   /** By value: the bytes written, and the version once one is known. */
   private readonly written: Array<Uint8Array | undefined> = [undefined]
   private readonly versions: Array<Version | undefined> = [undefined]
-  private readonly valueOfVersion = new Map<number, RegisterValue>()
+  /** Versions tell values apart inside one range only. */
+  private readonly valueOfVersion = new Map<string, RegisterValue>()
   private nextToken = 1
   private nextProcess: number
   private stopped = false
@@ -130,11 +131,15 @@ export class Workload {
 
   private think(identity: Identity, process: number): void {
     const { thinkMinUs, thinkMaxUs } = this.parameters
-    const behind = this.history.invoked < (this.world.now / 1e6) * 24
-    const pause = behind ? 1_000 : this.prng.logUniform(thinkMinUs, thinkMaxUs)
+    const pause = this.isBehind ? 1_000 : this.prng.logUniform(thinkMinUs, thinkMaxUs)
     this.world.schedule(this.world.now + Math.round(pause), () => {
       if (!this.stopped) this.begin(identity, process)
     })
+  }
+
+  /** Fewer operations so far than a seed should have: then clients hurry. */
+  private get isBehind(): boolean {
+    return this.history.invoked < (this.world.now / 1e6) * 24
   }
 
   private begin(identity: Identity, process: number): void {
@@ -146,7 +151,8 @@ export class Workload {
     const kind = isRead ? "get" : draw < 0.5 ? "put" : draw < 0.85 ? "compareAndSet" : "delete"
     // Mostly what was seen last, so that conditions often hold; sometimes something older.
     const seen = prng.chance(0.8) ? known[known.length - 1] : prng.pick([undefined, ...known])
-    const deadline = prng.logUniform(parameters.deadlineMinUs, parameters.deadlineMaxUs)
+    const drawn = prng.logUniform(parameters.deadlineMinUs, parameters.deadlineMaxUs)
+    const deadline = this.isBehind ? parameters.deadlineMinUs : drawn
     const isInfo = (call: Call) => call.record.outcome === "info"
     const call = this.call({
       identity,
@@ -365,7 +371,8 @@ export class Workload {
         return
       }
       case commandStatuses.conditionFalse: {
-        const found = reply.version === 0 ? 0 : this.valueOfVersion.get(reply.version)
+        const found =
+          reply.version === 0 ? 0 : this.valueOfVersion.get(`${call.key.range.id}/${reply.version}`)
         this.finish(call, { outcome: "no", found })
         return
       }
@@ -408,7 +415,7 @@ export class Workload {
         throw new Violation("value", `value ${value} had version ${known} and has ${version}`)
       }
       this.versions[value] = version
-      this.valueOfVersion.set(version, value)
+      this.valueOfVersion.set(`${key.range.id}/${version}`, value)
     }
     const seen = this.seen.get(key.number) ?? []
     seen.push({ value, version: value === 0 ? 0 : version })

@@ -4,6 +4,7 @@ import { keyOf } from "../../lib/position.ts"
 import type { PageReply, Reply } from "../../server/requests.ts"
 import type { StoreShape } from "../../server/StoreService.ts"
 import type { PageEntry, Refusal } from "../../wire/answers.ts"
+import { writeAnswer, writeClosing, writeRoutes, writeStatus } from "../../wire/answersLayout.ts"
 import { describeFrameProblem, FrameDecoder } from "../../wire/frames.ts"
 import { limits } from "../../wire/limits.ts"
 import {
@@ -11,10 +12,6 @@ import {
   readRequest,
   type WireRequest,
   type WireScan,
-  writeAnswer,
-  writeClosing,
-  writeRoutes,
-  writeStatus,
   writeTurnedAway,
   writeWelcome,
 } from "../../wire/native.ts"
@@ -28,6 +25,8 @@ export interface DoorLimits {
   readonly scansInFlightMax: number
   /** With more than this waiting to be sent, nothing more is read from the connection. */
   readonly pauseBytes: number
+  /** With more than this waiting, values and pages are left out of answers: `Overloaded` in their place. */
+  readonly refuseBytes: number
   /** With more than this waiting, the connection is closed: its client does not read what it asked for. */
   readonly outgoingBytesMax: number
 }
@@ -50,6 +49,8 @@ export interface DoorHost {
   readonly closed: (connection: DoorConnection, reason: string) => void
 }
 
+export const tooSlow = "too slow: it does not read its answers"
+
 /**
  * One client's connection: `hello` until the handshake, `open`, then `closing` once it was told why. Everything happens in the
  * callbacks of its socket and of the store; no fiber, no promise.
@@ -62,10 +63,14 @@ export class DoorConnection {
   private inFlight = 0
   private scansInFlight = 0
   private paused = false
+  /** Chunks that came although reading was paused. */
+  private backlog: Array<Uint8Array> = []
   private ended = false
   state: "hello" | "open" | "closing" | "closed" = "hello"
   /** Counted by the door's sweep, for the timeouts of handshake and farewell. */
   sweepsInState = 0
+  /** Sweeps in which answers waited and the socket took none. */
+  sweepsStalled = 0
   /** The door has it on its list for this turn. */
   flushing = false
 
@@ -80,11 +85,22 @@ export class DoorConnection {
 
   received(chunk: Uint8Array): void {
     if (this.state === "closing" || this.state === "closed") return
+    if (this.paused) {
+      this.backlog.push(chunk)
+      return
+    }
     this.decoder.push(chunk)
+    this.readOn()
+  }
+
+  /** Takes frames out of the chunk at hand until it is used up, or too much waits to be sent. */
+  private readOn(): void {
     try {
       for (let frame = this.decoder.next(); frame !== undefined; frame = this.decoder.next()) {
         if (this.state === "hello") this.greet(frame)
         else if (this.state === "open") this.handle(readRequest(frame))
+        if (this.outbox.pendingBytes > this.host.limits.pauseBytes) this.flush()
+        if (this.paused) return
       }
     } catch (cause) {
       if (!(cause instanceof MalformedBytes)) throw cause
@@ -184,6 +200,10 @@ export class DoorConnection {
   private reply(id: number, reply: Reply): void {
     this.inFlight--
     if (this.state !== "open") return
+    const isLarge = reply._tag === "Value" || reply._tag === "Page"
+    if (isLarge && this.outbox.pendingBytes > this.host.limits.refuseBytes) {
+      return this.refuse(id, { _tag: "Overloaded", what: "the connection's queue of answers" })
+    }
     writeAnswer(this.outbox.writer, id, reply)
     this.wrote()
   }
@@ -196,7 +216,7 @@ export class DoorConnection {
   private wrote(): void {
     if (this.outbox.pendingBytes > this.host.limits.outgoingBytesMax) {
       // Its receive window is closed, so it would not get a farewell either.
-      return this.drop("too slow: it does not read its answers")
+      return this.drop(tooSlow)
     }
     this.host.willFlush(this)
   }
@@ -205,7 +225,9 @@ export class DoorConnection {
   flush(): void {
     this.flushing = false
     if (this.state === "closed") return
+    const pendingBytes = this.outbox.pendingBytes
     const outcome = this.outbox.flush(this.socket)
+    if (this.outbox.pendingBytes < pendingBytes) this.sweepsStalled = 0
     if (outcome === "closed") return this.drop("socket closed while writing")
     if (outcome === "flushed" && this.state === "closing" && !this.ended) {
       this.ended = true
@@ -215,8 +237,15 @@ export class DoorConnection {
     const full = this.outbox.pendingBytes > this.host.limits.pauseBytes
     if (full === this.paused) return
     this.paused = full
-    if (full) this.socket.pause()
-    else this.socket.resume()
+    if (full) return this.socket.pause()
+    this.socket.resume()
+    this.readOn()
+    while (!this.paused && this.state === "open") {
+      const chunk = this.backlog.shift()
+      if (chunk === undefined) return
+      this.decoder.push(chunk)
+      this.readOn()
+    }
   }
 
   /** Says why, then closes. */

@@ -2,7 +2,7 @@ import { Context, Effect, Layer } from "effect"
 import { ListenFailed } from "../../server/ListenFailed.ts"
 import { Store } from "../../server/StoreService.ts"
 import { limits } from "../../wire/limits.ts"
-import { DoorConnection, type DoorHost, type DoorLimits } from "./DoorConnection.ts"
+import { DoorConnection, type DoorHost, type DoorLimits, tooSlow } from "./DoorConnection.ts"
 
 /**
  * The native door: a TCP listener that speaks wire/native.ts to Kvorum's own client.
@@ -12,8 +12,9 @@ import { DoorConnection, type DoorHost, type DoorLimits } from "./DoorConnection
  *    store, which answers by a callback, in any order, in the same turn or a later one.
  * 3. Answers are encoded into the outbox of their connection. A connection with something to send is put on the door's list
  *    once, and the list is flushed in a microtask: after the turn that made the answers, in one system call per connection.
- * 4. What the kernel does not take waits in the outbox for the socket to drain. With much waiting, the connection is not read
- *    from; with too much, it is closed as too slow.
+ * 4. What the kernel does not take waits in the outbox for the socket to drain. With much waiting, the connection is not read from;
+ *    with more, values are left out of answers (`Overloaded`); with too much, or when the client takes nothing for half a minute, it is
+ *    closed as too slow.
  *
  * Invariants:
  * - No Effect runs per request; a sweep every second is the only fiber.
@@ -36,14 +37,18 @@ const defaultLimits: DoorLimits = {
   inFlightMax: 4096,
   scansInFlightMax: 16,
   pauseBytes: 1024 * 1024,
+  refuseBytes: 32 * 1024 * 1024,
   outgoingBytesMax: 64 * 1024 * 1024,
 }
 
+const stopReason = "the node stops"
 const sweepMs = 1000
 /** Sweeps between two warnings about large values. */
 const warnSweeps = 10
 /** Sweeps that a client has to take its farewell. */
 const farewellSweeps = 2
+/** Sweeps that answers may wait while the client takes none. */
+const stallSweepsMax = 30
 
 export interface DoorStats {
   readonly connections: number
@@ -104,7 +109,7 @@ class Door implements DoorHost {
   }
 
   readonly closed = (_: DoorConnection, reason: string): void => {
-    if (reason === "") return
+    if (reason === "" || reason === stopReason) return
     // Reasons quote what was sent, so their number is bounded.
     const known = this.closedByReason.get(reason)
     if (known === undefined) {
@@ -123,6 +128,8 @@ class Door implements DoorHost {
         connection.close("no handshake in time")
       } else if (connection.state === "closing" && connection.sweepsInState > farewellSweeps) {
         connection.drop("")
+      } else if (connection.outgoingBytes > 0 && ++connection.sweepsStalled > stallSweepsMax) {
+        connection.drop(tooSlow)
       }
     }
     if (this.sweeps % warnSweeps === 1 && this.largeValues > this.largeValuesWarned) {
@@ -196,7 +203,7 @@ function listen(door: Door, options: NativeDoorOptions) {
     }),
     (listener) =>
       Effect.sync(() => {
-        for (const connection of door.connections) connection.close("the node stops")
+        for (const connection of door.connections) connection.close(stopReason)
         listener.stop()
         for (const connection of door.connections) connection.flush()
         for (const connection of door.connections) connection.drop("")

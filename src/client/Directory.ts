@@ -1,0 +1,204 @@
+import type { MonotonicMs, NodeId, Version } from "../types.ts"
+import type { Answer, ClosingNotice, NamespaceInfo, NodeAddresses } from "../wire/answers.ts"
+import type { Welcome } from "../wire/native.ts"
+import type { Waiting } from "./Connection.ts"
+import { NodeLink } from "./NodeLink.ts"
+import { RoutingTable } from "./routes.ts"
+
+export type NodeAnswer = Exclude<Answer, ClosingNotice>
+
+export interface DirectorySettings {
+  readonly endpoints: ReadonlyArray<string>
+  readonly connectionsPerNode: number
+  readonly handshakeTimeoutMs: number
+  /** A copy not answered in this time is given up, and another sent. */
+  readonly attemptTimeoutMs: number
+  readonly nowMs: () => MonotonicMs
+  /** 0 <= x < 1, with 53 bits. */
+  readonly random: () => number
+}
+
+const reachPauseMs = 100
+
+/**
+ * What the client knows of the cluster, and how it learns it: addresses and links of nodes, namespaces, the routing table, the nodes'
+ * clock. Any node that answers tells of all.
+ */
+export class Directory {
+  private readonly settings: DirectorySettings
+  readonly table = new RoutingTable()
+  namespaces: ReadonlyArray<NamespaceInfo> = []
+  private readonly byAddress = new Map<string, NodeLink>()
+  private readonly byNode = new Map<NodeId, NodeLink>()
+  private clusterId: string | undefined
+  private clock: { readonly time: Version; readonly at: MonotonicMs } = { time: 0, at: 0 }
+  private refreshing: Array<(reached: boolean) => void> | undefined
+  private closed = false
+
+  constructor(settings: DirectorySettings) {
+    this.settings = settings
+    for (const endpoint of settings.endpoints) this.linkTo(endpoint)
+  }
+
+  /** The nodes' clock as far as is known, in the unit of versions. */
+  get time(): Version {
+    return this.clock.time + Math.floor((this.settings.nowMs() - this.clock.at) * 1000)
+  }
+
+  private linkTo(address: string): NodeLink {
+    const known = this.byAddress.get(address)
+    if (known !== undefined) return known
+    const link = new NodeLink(address, {
+      connectionsPerNode: this.settings.connectionsPerNode,
+      handshakeTimeoutMs: this.settings.handshakeTimeoutMs,
+      nowMs: this.settings.nowMs,
+      random: this.settings.random,
+      welcomed: (welcomedLink, welcome) => this.welcomed(welcomedLink, welcome),
+    })
+    this.byAddress.set(address, link)
+    return link
+  }
+
+  private welcomed(link: NodeLink, welcome: Welcome): string | undefined {
+    this.clusterId ??= welcome.clusterId
+    if (welcome.clusterId !== this.clusterId) {
+      return `${link.address} belongs to another cluster: ${welcome.clusterId}`
+    }
+    const nowMs = this.settings.nowMs()
+    const known = this.clock.time + (nowMs - this.clock.at) * 1000
+    if (welcome.time > known) this.clock = { time: welcome.time, at: nowMs }
+    // An address that answers is better than one that is only advertised.
+    const other = this.byNode.get(welcome.node)
+    if (other === undefined || !other.isOpen) this.byNode.set(welcome.node, link)
+    return undefined
+  }
+
+  /** The link to a node, if an address of it is known. */
+  link(node: NodeId): NodeLink | undefined {
+    return this.byNode.get(node)
+  }
+
+  private learnNodes(nodes: ReadonlyArray<NodeAddresses>): void {
+    for (const { id, client } of nodes) {
+      const known = this.byNode.get(id)
+      if (known === undefined || (known.address !== client && !known.isOpen)) {
+        this.byNode.set(id, this.linkTo(client))
+      }
+    }
+  }
+
+  /** Asks one node after another for routes; calls back once, with whether any answered. */
+  refresh(callback: (reached: boolean) => void): void {
+    if (this.refreshing !== undefined) {
+      this.refreshing.push(callback)
+      return
+    }
+    this.refreshing = [callback]
+    const links = [...new Set([...this.byNode.values(), ...this.byAddress.values()])]
+    const start = Math.floor(this.settings.random() * links.length)
+    const candidates = [...links.slice(start), ...links.slice(0, start)]
+    candidates.sort((left, right) => Number(right.isOpen) - Number(left.isOpen))
+    this.refreshFrom(candidates, 0)
+  }
+
+  private refreshFrom(candidates: ReadonlyArray<NodeLink>, index: number): void {
+    const link = candidates[index]
+    if (link === undefined || this.closed) return this.refreshed(false)
+    this.ask(link, "AskRoutes", (answer) => {
+      if (answer?._tag !== "Routes") return this.refreshFrom(candidates, index + 1)
+      this.namespaces = answer.routes.namespaces
+      this.learnNodes(answer.routes.nodes)
+      for (const report of answer.routes.ranges) this.table.report(report)
+      this.refreshed(true)
+    })
+  }
+
+  private refreshed(reached: boolean): void {
+    const callbacks = this.refreshing ?? []
+    this.refreshing = undefined
+    for (const callback of callbacks) callback(reached)
+  }
+
+  /** One question to one node; `undefined` when it did not answer in time. */
+  ask(
+    link: NodeLink,
+    question: "AskRoutes" | "AskStatus",
+    callback: (answer: NodeAnswer | undefined) => void,
+  ): void {
+    let open = true
+    const settle = (answer: NodeAnswer | undefined) => {
+      if (!open) return
+      open = false
+      clearTimeout(timer)
+      callback(answer)
+    }
+    const timer = setTimeout(() => settle(undefined), this.settings.attemptTimeoutMs)
+    link.want((connection) => {
+      const waiting: Waiting = { answered: settle, lost: () => settle(undefined) }
+      if (connection?.send({ _tag: question, id: 0 }, waiting) !== true) settle(undefined)
+    })
+  }
+
+  /**
+   * Refreshes, again and again while no node answers, until `deadlineMs` have passed. Calls back with what is wrong then, or
+   * with nothing. Returns how to give up.
+   */
+  reach(deadlineMs: number, callback: (problem: string | undefined) => void): () => void {
+    const deadlineAt = this.settings.nowMs() + deadlineMs
+    let open = true
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const settle = (problem: string | undefined) => {
+      if (!open) return
+      open = false
+      clearTimeout(timer)
+      clearTimeout(last)
+      callback(problem)
+    }
+    const last = setTimeout(
+      () => settle(`no node answered within ${deadlineMs} ms: ${this.reachability()}`),
+      deadlineMs,
+    )
+    const again = () => {
+      this.refresh((reached) => {
+        if (!open) return
+        if (reached) return settle(undefined)
+        if (this.settings.nowMs() < deadlineAt) timer = setTimeout(again, reachPauseMs)
+      })
+    }
+    again()
+    return () => {
+      open = false
+      clearTimeout(timer)
+      clearTimeout(last)
+    }
+  }
+
+  /** One question to every node known, side by side; `undefined` for those that did not answer in time. In order of node. */
+  askAll(
+    question: "AskRoutes" | "AskStatus",
+    callback: (answers: ReadonlyMap<NodeId, NodeAnswer | undefined>) => void,
+  ): void {
+    const nodes = [...this.byNode.keys()].sort((left, right) => left - right)
+    const answers = new Map<NodeId, NodeAnswer | undefined>()
+    for (const node of nodes) answers.set(node, undefined)
+    let open = nodes.length
+    if (open === 0) return callback(answers)
+    for (const node of nodes) {
+      this.ask(this.byNode.get(node) as NodeLink, question, (answer) => {
+        answers.set(node, answer)
+        if (--open === 0) callback(answers)
+      })
+    }
+  }
+
+  /** Why no node answered, address by address. */
+  reachability(): string {
+    const tried = [...this.byAddress.values()].map((link) => `${link.address}: ${link.lastReason}`)
+    return tried.join("; ")
+  }
+
+  close(): void {
+    this.closed = true
+    for (const link of this.byAddress.values()) link.close("the client was closed")
+  }
+}

@@ -1,0 +1,215 @@
+import { describe, expect, test } from "bun:test"
+import { compareBytes, emptyBytes, toHex, utf8 } from "../../src/lib/bytes.ts"
+import { Prng } from "../../src/lib/prng.ts"
+import { BlockCursor, BlockWriter } from "../../src/lsm/block.ts"
+import { BloomBuilder, bloomMayContain, keyHash } from "../../src/lsm/bloom.ts"
+import { kinds } from "../../src/lsm/format.ts"
+import { ArenaPool, Memtable, MemtableCursor } from "../../src/lsm/memtable.ts"
+import { freshSeed, Model, randomKey, randomValue } from "./harness.ts"
+
+const seeds = [1, 2, 3, 4, 5, freshSeed("codecs")]
+
+function randomPairs(prng: Prng, count: number): Array<[Uint8Array, Uint8Array]> {
+  const model = new Model()
+  for (let i = 0; i < count; i++) model.put(randomKey(prng), randomValue(prng))
+  return model.between(emptyBytes, undefined)
+}
+
+function show(cursor: BlockCursor): string {
+  const key = toHex(cursor.keyBytes.subarray(0, cursor.keyLength))
+  const end = cursor.valueOffset + cursor.valueLength
+  const value = toHex(cursor.valueBytes.subarray(cursor.valueOffset, end))
+  return `${key}=${value} ${cursor.sequence} ${cursor.kind}`
+}
+
+describe("a block", () => {
+  test("gives back what was added, by seek, forward and backward", () => {
+    for (const seed of seeds) {
+      const prng = new Prng(seed)
+      const writer = new BlockWriter(64)
+      // The writer is used again for the next block.
+      for (let round = 0; round < 20; round++) {
+        const pairs = randomPairs(prng, prng.int(1, 120))
+        const lines: Array<string> = []
+        for (const [key, value] of pairs) {
+          const sequence = prng.chance(0.5) ? prng.int(0, 300) : 2 ** 52 + prng.uint32()
+          const kind = prng.int(0, 1)
+          // Bytes before and after what is meant must not matter.
+          const padded = new Uint8Array([7, 7, ...key, 7, 7, 7, ...value, 7])
+          const { length } = key
+          writer.add(padded, 2, length, sequence, kind, padded, 5 + length, value.length)
+          lines.push(`${toHex(key)}=${toHex(value)} ${sequence} ${kind}`)
+        }
+        let content: Uint8Array = emptyBytes
+        writer.finish(0, (block) => {
+          content = block.slice()
+        })
+        checkBlock(prng, content, pairs, lines)
+      }
+    }
+  })
+})
+
+function checkBlock(
+  prng: Prng,
+  content: Uint8Array,
+  pairs: ReadonlyArray<readonly [Uint8Array, Uint8Array]>,
+  lines: ReadonlyArray<string>,
+): void {
+  const cursor = new BlockCursor()
+  cursor.setBlock(content)
+  const forward: Array<string> = []
+  for (let valid = cursor.seekFirst(); valid; valid = cursor.step()) forward.push(show(cursor))
+  expect(forward).toEqual([...lines])
+  const backward: Array<string> = []
+  for (let valid = cursor.seekLast(); valid; valid = cursor.stepBack()) backward.push(show(cursor))
+  expect(backward.reverse()).toEqual([...lines])
+  for (let i = 0; i < 30; i++) {
+    const key = prng.chance(0.5) ? randomKey(prng) : prng.pick(pairs)[0]
+    const index = pairs.findIndex(([other]) => compareBytes(other, key) >= 0)
+    const after = index < 0 ? pairs.length : index
+    expect(cursor.seekAtOrAfter(key)).toBe(after < pairs.length)
+    if (after < pairs.length) expect(show(cursor)).toBe(lines[after] as string)
+    expect(cursor.seekBefore(key)).toBe(after > 0)
+    if (after === 0) continue
+    expect(show(cursor)).toBe(lines[after - 1] as string)
+    // A walk that turns round stays on the entries.
+    expect(cursor.step()).toBe(after < pairs.length)
+    if (after < pairs.length)
+      expect(cursor.stepBack() && show(cursor)).toBe(lines[after - 1] as string)
+  }
+}
+
+describe("a bloom filter", () => {
+  test("knows every key that was added", () => {
+    for (const seed of seeds) {
+      const prng = new Prng(seed)
+      for (const bitsPerKey of [1, 4, 10, 20]) {
+        const builder = new BloomBuilder()
+        const keys = Array.from({ length: prng.int(1, 2000) }, () => randomKey(prng))
+        for (const key of keys) builder.add(keyHash(key, 0, key.length))
+        const filter = builder.finish(bitsPerKey)
+        for (const key of keys) {
+          const shifted = new Uint8Array([1, 2, 3, ...key])
+          expect(bloomMayContain(filter, keyHash(shifted, 3, key.length))).toBe(true)
+        }
+      }
+    }
+  })
+
+  test("lets about one absent key in a hundred pass at ten bits a key", () => {
+    const builder = new BloomBuilder()
+    const hashOf = (text: string) => keyHash(utf8(text), 0, text.length)
+    for (let i = 0; i < 20_000; i++) builder.add(hashOf(`present:${i}`))
+    const filter = builder.finish(10)
+    let passed = 0
+    for (let i = 0; i < 20_000; i++) if (bloomMayContain(filter, hashOf(`absent:${i}`))) passed++
+    expect(passed).toBeLessThan(400)
+    expect(passed).toBeGreaterThan(50)
+  })
+
+  test("hashes as it always has, since filters are stored", () => {
+    expect(["", "a", "abcd", "abcdefg"].map((key) => keyHash(utf8(key), 0, key.length))).toEqual(
+      storedHashes,
+    )
+  })
+})
+
+const storedHashes = [0, 0, 0, 0]
+
+describe("a memtable", () => {
+  test("shows at each sequence what was there then, in both directions, while its arena grows", () => {
+    for (const seed of seeds) {
+      const prng = new Prng(seed)
+      const memtable = new Memtable(new SharedArrayBuffer(1024), 1)
+      const model = new Model()
+      const moments: Array<{ sequence: number; model: Model }> = []
+      let pinned = -1
+      for (let sequence = 1; sequence <= 1500; sequence++) {
+        const key = randomKey(prng)
+        // An empty value stands for a delete in this comparison.
+        const isPut = prng.chance(0.8)
+        const value = isPut ? randomValue(prng) : emptyBytes
+        const cut = prng.int(0, value.length)
+        const kind = isPut ? kinds.put : kinds.delete
+        memtable.write(key, kind, sequence, value.subarray(0, cut), value.subarray(cut), pinned)
+        model.put(key, new Uint8Array([kind, ...value]))
+        if (prng.chance(0.01)) {
+          pinned = sequence
+          moments.push({ sequence, model: model.clone() })
+        }
+      }
+      moments.push({ sequence: 1500, model })
+      for (const moment of moments) checkMemtable(prng, memtable, moment)
+      // Another thread sees the same through the arena alone.
+      const sealed = Memtable.sealed(memtable.arena, 1)
+      expect(walk(sealed, 1500, false, undefined)).toEqual(walk(memtable, 1500, false, undefined))
+    }
+  })
+
+  test("takes no more room for a key that is written again and again", () => {
+    const memtable = new Memtable(new SharedArrayBuffer(4096), 1)
+    const key = utf8("state")
+    memtable.write(key, kinds.put, 1, new Uint8Array(100), emptyBytes, -1)
+    const { usedBytes } = memtable
+    for (let sequence = 2; sequence < 100; sequence++) {
+      memtable.write(key, kinds.put, sequence, new Uint8Array(sequence), emptyBytes, -1)
+    }
+    expect(memtable.usedBytes).toBe(usedBytes)
+    memtable.write(key, kinds.put, 100, new Uint8Array(100), emptyBytes, 99)
+    expect(memtable.usedBytes).toBeGreaterThan(usedBytes)
+  })
+
+  test("begins empty in an arena that was used before", () => {
+    const pool = new ArenaPool({ arenaBytes: 2048, keepCount: 1, readyCount: 0 })
+    const arena = pool.take()
+    const memtable = new Memtable(arena, 1)
+    for (let i = 1; i < 20; i++) memtable.write(utf8(`k${i}`), 1, i, utf8("v"), emptyBytes, -1)
+    pool.give(arena)
+    expect(pool.take()).toBe(arena)
+    const next = new Memtable(arena, 2)
+    expect(walk(next, 1000, false, undefined)).toEqual([])
+    expect(next.find(utf8("k3"), 1000)).toBe(0)
+    expect(next.last()).toBe(0)
+  })
+})
+
+function walk(
+  memtable: Memtable,
+  sequence: number,
+  reverse: boolean,
+  from: Uint8Array | undefined,
+): Array<string> {
+  const cursor = new MemtableCursor(memtable, { sequence, reverse })
+  const lines: Array<string> = []
+  for (cursor.seek(from); cursor.valid; cursor.advance()) {
+    const key = cursor.keyBytes.slice(cursor.keyOffset, cursor.keyOffset + cursor.keyLength)
+    const end = cursor.valueOffset + cursor.valueLength
+    const value = cursor.valueBytes.slice(cursor.valueOffset, end)
+    lines.push(`${toHex(key)}=${toHex(new Uint8Array([cursor.kind, ...value]))}`)
+  }
+  return lines
+}
+
+function checkMemtable(
+  prng: Prng,
+  memtable: Memtable,
+  { sequence, model }: { sequence: number; model: Model },
+): void {
+  const line = ([key, value]: readonly [Uint8Array, Uint8Array]) => `${toHex(key)}=${toHex(value)}`
+  const all = model.between(emptyBytes, undefined)
+  expect(walk(memtable, sequence, false, undefined)).toEqual(all.map(line))
+  expect(walk(memtable, sequence, true, undefined)).toEqual(all.map(line).reverse())
+  for (let i = 0; i < 10; i++) {
+    const key = randomKey(prng)
+    const after = model.between(key, undefined)
+    expect(walk(memtable, sequence, false, key)).toEqual(after.map(line))
+    const before = all.slice(0, all.length - after.length)
+    expect(walk(memtable, sequence, true, key)).toEqual(before.map(line).reverse())
+    const node = memtable.find(key, sequence)
+    const expected = model.get(key)
+    expect(node !== 0).toBe(expected !== undefined)
+    if (node !== 0)
+      expect(toHex(memtable.copyValue(node))).toBe(toHex(expected?.subarray(1) as Uint8Array))
+  }
+}

@@ -1,0 +1,200 @@
+import { ByteWriter } from "../../src/lib/byteWriter.ts"
+import { hashPosition } from "../../src/lib/position.ts"
+import type { Prng } from "../../src/lib/prng.ts"
+import type { RangeDescriptor } from "../../src/types.ts"
+import type { DataAnswer, Receipt, Refusal, Routes } from "../../src/wire/answers.ts"
+import {
+  writeAnswer,
+  writeClosing,
+  writeRoutes,
+  writeStatus,
+} from "../../src/wire/answersLayout.ts"
+import { commandStatuses, conditions, encodeCommand, operations } from "../../src/wire/command.ts"
+import {
+  type WireRequest,
+  writeHello,
+  writeRequest,
+  writeTurnedAway,
+  writeWelcome,
+} from "../../src/wire/native.ts"
+import {
+  writePeerClosing,
+  writePeerHello,
+  writePeerPing,
+  writePeerRefusal,
+} from "../../src/wire/peer.ts"
+
+/** Well-formed things of every kind, drawn from a seed. */
+export function bytesOf(prng: Prng, min: number, max: number): Uint8Array {
+  return Uint8Array.from({ length: prng.int(min, max) }, () => prng.int(0, 255))
+}
+
+const safe = (prng: Prng) => Math.floor(prng.logUniform(1, 2 ** 53 - 1))
+const level = (prng: Prng) => prng.pick(["linearizable", "local"] as const)
+
+function positionOf(prng: Prng): Uint8Array {
+  return hashPosition(1, bytesOf(prng, 1, prng.chance(0.05) ? 2048 : 20))
+}
+
+export function commandOf(prng: Prng): Uint8Array {
+  const operation = prng.pick([operations.put, operations.delete])
+  const condition = prng.pick(Object.values(conditions))
+  return encodeCommand({
+    operation,
+    condition,
+    boundsVersion: prng.uint32(),
+    clientId: safe(prng),
+    sequence: safe(prng),
+    ackedBelow: safe(prng),
+    expiresAt: safe(prng),
+    expectedVersion: safe(prng),
+    position: positionOf(prng),
+    value: operation === operations.put ? bytesOf(prng, 0, 40) : new Uint8Array(0),
+    expectedValue: condition === conditions.valueEquals ? bytesOf(prng, 0, 10) : new Uint8Array(0),
+  })
+}
+
+export function requestOf(prng: Prng): WireRequest {
+  const base = { id: prng.uint32(), range: prng.uint32(), deadlineMs: prng.int(1, 10_000) }
+  switch (prng.int(0, 4)) {
+    case 0:
+      return { _tag: "Mutate", ...base, command: commandOf(prng) }
+    case 1: {
+      const boundsVersion = prng.uint32()
+      return { _tag: "Get", ...base, level: level(prng), boundsVersion, position: positionOf(prng) }
+    }
+    case 2:
+      return {
+        _tag: "Scan",
+        ...base,
+        level: level(prng),
+        boundsVersion: safe(prng),
+        lower: positionOf(prng),
+        upper: positionOf(prng),
+        limit: prng.int(1, 1000),
+        prefix: bytesOf(prng, 0, 5),
+      }
+    case 3:
+      return { _tag: "AskRoutes", id: base.id }
+    default:
+      return { _tag: "AskStatus", id: base.id }
+  }
+}
+
+function descriptorOf(prng: Prng): RangeDescriptor {
+  return {
+    id: prng.int(0, 100),
+    namespace: prng.chance(0.2) ? undefined : prng.int(0, 5),
+    start: bytesOf(prng, 0, 8),
+    end: bytesOf(prng, 0, 8),
+    boundsVersion: safe(prng),
+    membersVersion: safe(prng),
+    replicas: Array.from({ length: prng.int(0, 5) }, (_, i) => ({
+      node: i + 1,
+      replica: safe(prng),
+    })),
+  }
+}
+
+function receiptOf(prng: Prng): Receipt {
+  return {
+    level: level(prng),
+    role: prng.pick(["leader", "follower"] as const),
+    node: prng.uint32(),
+    range: prng.uint32(),
+    term: safe(prng),
+    index: safe(prng),
+  }
+}
+
+function refusalOf(prng: Prng): Refusal {
+  const range = prng.int(0, 1000)
+  return prng.pick<Refusal>([
+    { _tag: "NotLeader", range, leader: prng.chance(0.5) ? undefined : prng.int(1, 9) },
+    {
+      _tag: "RangeMoved",
+      descriptors: Array.from({ length: prng.int(0, 3) }, () => descriptorOf(prng)),
+    },
+    { _tag: "QuorumUnavailable", range },
+    { _tag: "Overloaded", what: "a queue — full" },
+    { _tag: "InvalidRequest", message: "key of 0 bytes" },
+    { _tag: "OutcomeUnknown", range },
+    { _tag: "StorageCorrupt", message: "" },
+  ])
+}
+
+export function answerOf(prng: Prng): DataAnswer {
+  const base = { rangeTime: safe(prng) }
+  const receipt = receiptOf(prng)
+  const version = safe(prng)
+  switch (prng.int(0, 3)) {
+    case 0: {
+      const status = prng.pick(Object.values(commandStatuses))
+      return { _tag: "Mutated", ...base, status, version, receipt }
+    }
+    case 1: {
+      const value = prng.chance(0.3) ? undefined : bytesOf(prng, 0, 50)
+      return { _tag: "Value", ...base, value, version, receipt }
+    }
+    case 2:
+      return {
+        _tag: "Page",
+        ...base,
+        entries: Array.from({ length: prng.int(0, 5) }, () => ({
+          position: positionOf(prng),
+          value: bytesOf(prng, 0, 30),
+          version: safe(prng),
+        })),
+        next: prng.chance(0.5) ? undefined : positionOf(prng),
+        receipt,
+      }
+    default:
+      return { _tag: "Refused", ...base, refusal: refusalOf(prng) }
+  }
+}
+
+export function routesOf(prng: Prng): Routes {
+  return {
+    nodes: [
+      { id: 1, client: "127.0.0.1:7401", peer: "127.0.0.1:7501" },
+      { id: 2, client: "h:1", peer: "" },
+    ],
+    namespaces: [{ id: 1, name: "default", mode: "strong", partitioning: "hash" }],
+    ranges: Array.from({ length: prng.int(0, 6) }, () => ({
+      descriptor: descriptorOf(prng),
+      leader: prng.chance(0.5) ? undefined : prng.int(1, 9),
+      term: safe(prng),
+      index: safe(prng),
+    })),
+  }
+}
+
+export const statusSample = {
+  id: 3,
+  pid: 4711,
+  state: "ready",
+  addresses: { client: "127.0.0.1:7403", peer: "127.0.0.1:7503" },
+}
+
+/** One well-formed frame, length prefix included, of any kind that either protocol knows. */
+export function frameOf(prng: Prng): Uint8Array {
+  const writer = new ByteWriter()
+  const kinds: ReadonlyArray<() => void> = [
+    () => writeRequest(writer, requestOf(prng)),
+    () => writeRequest(writer, requestOf(prng)),
+    () => writeAnswer(writer, prng.uint32(), answerOf(prng)),
+    () => writeAnswer(writer, prng.uint32(), answerOf(prng)),
+    () => writeRoutes(writer, prng.uint32(), routesOf(prng)),
+    () => writeStatus(writer, prng.uint32(), statusSample),
+    () => writeClosing(writer, "garbage"),
+    () => writeHello(writer),
+    () => writeWelcome(writer, { clusterId: "c", node: 1, time: safe(prng) }),
+    () => writeTurnedAway(writer, "no"),
+    () => writePeerHello(writer, { clusterId: "c", node: 2, incarnation: "i" }),
+    () => writePeerRefusal(writer, "no"),
+    () => writePeerPing(writer, "ping"),
+    () => writePeerClosing(writer, "bye"),
+  ]
+  prng.pick(kinds)()
+  return writer.take()
+}
