@@ -273,6 +273,7 @@ export class StoreLoop {
       return {
         flushedIndex: replica.flushedIndex,
         lastIndex: replica.log.lastIndex,
+        sizeBytes: replica.log.sizeBytes,
         bytesAbove: (index: LogIndex) => replica.log.sizeBytesAbove(index),
         slowestMatch: replica.isLeader ? slowestMatch(replica) : undefined,
         agedIndex: replica.age.agedIndex(nowMs),

@@ -4,6 +4,7 @@ import { LogAge, type RetainedLog, releasableIndexes } from "../../src/server/re
 const log = (fields: Partial<RetainedLog>): RetainedLog => ({
   flushedIndex: 100,
   lastIndex: 100,
+  sizeBytes: 1000,
   bytesAbove: (index) => 10 * (100 - index),
   slowestMatch: 100,
   agedIndex: 100,
