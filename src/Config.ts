@@ -175,7 +175,7 @@ const settingsConfig: Config.Config<Settings> = Config.all({
 /** Reads from the `ConfigProvider` at hand, with camelCase names below `kvorum`. */
 export const readSettings: Effect.Effect<Settings, InvalidSettings> = Effect.gen(function* () {
   const settings = yield* settingsConfig.pipe(
-    Effect.mapError((error) => new InvalidSettings({ detail: String(error) })),
+    Effect.mapError((error) => new InvalidSettings({ detail: error.message.replace(/\s+/g, " ") })),
   )
   const problem = checkSettings(settings)
   if (problem !== undefined) return yield* new InvalidSettings({ detail: problem })

@@ -133,10 +133,14 @@ export class Directory {
       callback(answer)
     }
     const timer = setTimeout(() => settle(undefined), this.settings.attemptTimeoutMs)
-    link.want((connection) => {
-      const waiting: Waiting = { answered: settle, lost: () => settle(undefined) }
-      if (connection?.send({ _tag: question, id: 0 }, waiting) !== true) settle(undefined)
-    })
+    const waiting: Waiting = { answered: settle, lost: () => settle(undefined) }
+    link.want(
+      (connection) => {
+        if (connection?.send({ _tag: question, id: 0 }, waiting) !== true) settle(undefined)
+      },
+      // Someone wants to know about this very node.
+      { evenIfResting: question === "AskStatus" },
+    )
   }
 
   /**

@@ -67,9 +67,14 @@ export class NodeLink {
   }
 
   /** Calls back once, with an open connection as soon as there is one, or `undefined` when there will be none for now. */
-  want(callback: (connection: Connection | undefined) => void): void {
+  want(
+    callback: (connection: Connection | undefined) => void,
+    options?: { readonly evenIfResting: boolean },
+  ): void {
     const connection = this.pick()
-    if (connection !== undefined || this.isDown) return callback(connection)
+    if (connection !== undefined) return callback(connection)
+    if (options?.evenIfResting === true) this.restUntil = 0
+    if (this.isDown) return callback(undefined)
     this.waiters.push(callback)
     if (this.connections.length === 0) this.dial()
   }

@@ -1,3 +1,5 @@
+import { loadU32 } from "./littleEndian.ts"
+
 /** Thrown when bytes from outside end early or hold a number that cannot be. The caller turns it into its own error. */
 export class MalformedBytes extends Error {
   override readonly name = "MalformedBytes"
@@ -6,12 +8,10 @@ export class MalformedBytes extends Error {
 /** Reads what `ByteWriter` wrote. Byte strings come back as views. */
 export class ByteReader {
   private readonly buffer: Uint8Array
-  private readonly view: DataView
   offset: number
 
   constructor(buffer: Uint8Array, offset = 0) {
     this.buffer = buffer
-    this.view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength)
     this.offset = offset
   }
 
@@ -33,18 +33,19 @@ export class ByteReader {
   }
 
   u16(): number {
-    return this.view.getUint16(this.advance(2), true)
+    const at = this.advance(2)
+    return (this.buffer[at] as number) | ((this.buffer[at + 1] as number) << 8)
   }
 
   u32(): number {
-    return this.view.getUint32(this.advance(4), true)
+    return loadU32(this.buffer, this.advance(4))
   }
 
   u64(): number {
     const at = this.advance(8)
-    const high = this.view.getUint32(at + 4, true)
+    const high = loadU32(this.buffer, at + 4)
     if (high >= 2 ** 21) throw new MalformedBytes(`integer at ${at} is above 2^53`)
-    return high * 2 ** 32 + this.view.getUint32(at, true)
+    return high * 2 ** 32 + loadU32(this.buffer, at)
   }
 
   /** The next `count` bytes, as a view. */

@@ -1,15 +1,15 @@
+import { storeU32, storeU64 } from "./littleEndian.ts"
+
 /**
  * Appends little-endian numbers and bytes to one buffer that grows by doubling. `bytes()` is a view that the next
  * write may overwrite or leave behind: copy it, or `take()` it.
  */
 export class ByteWriter {
   private buffer: Uint8Array
-  private view: DataView
   private used = 0
 
   constructor(capacity = 256) {
     this.buffer = new Uint8Array(capacity)
-    this.view = new DataView(this.buffer.buffer)
   }
 
   get length(): number {
@@ -32,7 +32,6 @@ export class ByteWriter {
     const larger = new Uint8Array(Math.max(needed, this.buffer.length * 2))
     larger.set(this.buffer.subarray(0, this.used))
     this.buffer = larger
-    this.view = new DataView(larger.buffer)
   }
 
   u8(value: number): void {
@@ -42,21 +41,20 @@ export class ByteWriter {
 
   u16(value: number): void {
     this.reserve(2)
-    this.view.setUint16(this.used, value, true)
-    this.used += 2
+    this.buffer[this.used++] = value
+    this.buffer[this.used++] = value >>> 8
   }
 
   u32(value: number): void {
     this.reserve(4)
-    this.view.setUint32(this.used, value, true)
+    storeU32(this.buffer, this.used, value)
     this.used += 4
   }
 
   /** A safe integer from 0, in eight bytes. */
   u64(value: number): void {
     this.reserve(8)
-    this.view.setUint32(this.used, value >>> 0, true)
-    this.view.setUint32(this.used + 4, Math.floor(value / 2 ** 32), true)
+    storeU64(this.buffer, this.used, value)
     this.used += 8
   }
 
@@ -74,7 +72,7 @@ export class ByteWriter {
 
   /** Overwrites four bytes already written, for a length or checksum known later. */
   patchU32(offset: number, value: number): void {
-    this.view.setUint32(offset, value, true)
+    storeU32(this.buffer, offset, value)
   }
 
   /** A view of what was written. */

@@ -22,9 +22,11 @@ export abstract class Candidate extends Follower {
     else this.seekVotes()
   }
 
+  /** A voter alone in its group has nobody to wait for. */
   protected tickElection(): void {
     this.electionElapsed++
-    if (this.electionElapsed >= this.electionTimeout && this.mayCampaign) this.campaign()
+    const due = this.electionElapsed >= this.electionTimeout
+    if ((due || (this.isAlone && this.role === "follower")) && this.mayCampaign) this.campaign()
   }
 
   private seekPreVotes(): void {

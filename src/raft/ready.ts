@@ -31,8 +31,10 @@ export interface Ready {
    */
   readonly entries: ReadonlyArray<Entry>
   /**
-   * Install behind a barrier, then call `snapshotInstalled`. Nothing is applied from the log
-   * meanwhile.
+   * Install behind a barrier, once everything returned up to and including this `ready` is
+   * durable (the term of the snapshot must not be news to the hard state after a crash); let
+   * storage begin after it, then call `snapshotInstalled`. Nothing is applied from the log
+   * meanwhile, and nothing appended.
    */
   readonly snapshot: SnapshotToInstall | undefined
   /**

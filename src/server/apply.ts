@@ -1,6 +1,7 @@
 import { assert } from "../lib/assert.ts"
 import { compareBytes, equalBytes } from "../lib/bytes.ts"
 import { crc32 } from "../lib/checksum.ts"
+import { storeU64 } from "../lib/littleEndian.ts"
 import type { LogIndex, RangeDescriptor, ReplicaId, Term, Version } from "../types.ts"
 import {
   type CommandStatus,
@@ -57,7 +58,6 @@ export class RangeMachine {
   private readonly command = new CommandView()
   private readonly head = new Uint8Array(valueHeaderBytes)
   private readonly mark = new Uint8Array(16)
-  private readonly markView = new DataView(this.mark.buffer)
 
   constructor(options: {
     state: RangeState
@@ -197,11 +197,8 @@ export class RangeMachine {
 
   /** Folds two numbers in the chain. */
   private fold(first: number, second: number): void {
-    const { markView } = this
-    markView.setUint32(0, first >>> 0, true)
-    markView.setUint32(4, Math.floor(first / 2 ** 32), true)
-    markView.setUint32(8, second >>> 0, true)
-    markView.setUint32(12, Math.floor(second / 2 ** 32), true)
+    storeU64(this.mark, 0, first)
+    storeU64(this.mark, 8, second)
     this.chain = crc32(this.mark, this.chain)
   }
 }

@@ -1,4 +1,5 @@
 import { ByteWriter } from "../lib/byteWriter.ts"
+import { loadU64 } from "../lib/littleEndian.ts"
 import type { Version } from "../types.ts"
 
 /**
@@ -21,8 +22,7 @@ export function encodeEntryData(base: Version, commands: ReadonlyArray<Uint8Arra
 }
 
 export function entryBase(data: Uint8Array): Version {
-  const view = new DataView(data.buffer, data.byteOffset, data.byteLength)
-  return view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true)
+  return loadU64(data, 0)
 }
 
 export function entryCount(data: Uint8Array): number {

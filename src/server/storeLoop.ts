@@ -581,7 +581,12 @@ function openReplica(machine: RangeMachine, options: StoreLoopOptions, storage: 
     log.resetTo(appliedIndex, appliedTerm)
   }
   const stored = log.hardState
-  const hardState = { ...stored, commit: Math.max(stored.commit, appliedIndex) }
+  const commit = Math.max(stored.commit, appliedIndex)
+  // A snapshot of a later term can be in force before the journal holds that term. No vote was given in it: votes leave only
+  // when they are durable.
+  const isBehind = stored.term < appliedTerm
+  const hardState = isBehind ? { term: appliedTerm, vote: 0, commit } : { ...stored, commit }
+  if (isBehind) log.setHardState(hardState)
   const Node = options.parts?.RaftNode ?? RaftNode
   const raft = new Node({
     id: replica,

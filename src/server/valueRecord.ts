@@ -1,3 +1,4 @@
+import { loadU64, storeU64 } from "../lib/littleEndian.ts"
 import type { Version } from "../types.ts"
 
 /**
@@ -11,25 +12,12 @@ export const valueHeaderBytes = 9
 
 /** Writes the header of a record to `target`, which has `valueHeaderBytes`. */
 export function writeValueHeader(target: Uint8Array, version: Version): void {
-  let low = version >>> 0
-  let high = Math.floor(version / 2 ** 32)
-  for (let i = 0; i < 4; i++) {
-    target[i] = low
-    target[i + 4] = high
-    low >>>= 8
-    high >>>= 8
-  }
+  storeU64(target, 0, version)
   target[8] = 0
 }
 
 export function recordVersion(record: Uint8Array): Version {
-  let low = 0
-  let high = 0
-  for (let i = 3; i >= 0; i--) {
-    low = low * 256 + (record[i] as number)
-    high = high * 256 + (record[i + 4] as number)
-  }
-  return high * 2 ** 32 + low
+  return loadU64(record, 0)
 }
 
 /** The value of a record, as a view. */

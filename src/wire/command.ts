@@ -1,6 +1,7 @@
 import { assert } from "../lib/assert.ts"
 import { emptyBytes } from "../lib/bytes.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
+import { loadU32, loadU64 } from "../lib/littleEndian.ts"
 import type { BoundsVersion, Position, Version } from "../types.ts"
 
 /**
@@ -89,7 +90,6 @@ export function encodeCommand(command: Command): Uint8Array {
  */
 export class CommandView {
   private bytes: Uint8Array = emptyBytes
-  private view: DataView = new DataView(emptyBytes.buffer)
   private base = 0
 
   /** `undefined`, or why no well-formed command begins at `offset`. Lengths are those of the bytes, not yet the product's limits. */
@@ -104,7 +104,7 @@ export class CommandView {
     if (view.condition > conditions.valueEquals) return `unknown condition ${view.condition}`
     if (view.operation === operations.delete && view.valueLength !== 0) return "delete with a value"
     for (const at of [16, 24, 32, 40, 48]) {
-      if (view.view.getUint32(offset + at + 4, true) >= 2 ** 21) return "a number above 2^53"
+      if (loadU32(bytes, offset + at + 4) >= 2 ** 21) return "a number above 2^53"
     }
     if (view.clientId === 0) return "client id 0"
     if (view.sequence === 0) return "sequence 0"
@@ -112,17 +112,13 @@ export class CommandView {
   }
 
   at(bytes: Uint8Array, offset: number): void {
-    if (bytes !== this.bytes) {
-      this.bytes = bytes
-      this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    }
+    this.bytes = bytes
     this.base = offset
     assert(offset + commandHeaderBytes <= bytes.length, "a command begins inside its bytes")
   }
 
   private u64(offset: number): number {
-    const at = this.base + offset
-    return this.view.getUint32(at + 4, true) * 2 ** 32 + this.view.getUint32(at, true)
+    return loadU64(this.bytes, this.base + offset)
   }
 
   get operation(): number {
@@ -132,16 +128,16 @@ export class CommandView {
     return this.bytes[this.base + 1] as number
   }
   get positionLength(): number {
-    return this.view.getUint16(this.base + 2, true)
+    return (this.bytes[this.base + 2] as number) | ((this.bytes[this.base + 3] as number) << 8)
   }
   get valueLength(): number {
-    return this.view.getUint32(this.base + 4, true)
+    return loadU32(this.bytes, this.base + 4)
   }
   get expectedValueLength(): number {
-    return this.view.getUint32(this.base + 8, true)
+    return loadU32(this.bytes, this.base + 8)
   }
   get boundsVersion(): BoundsVersion {
-    return this.view.getUint32(this.base + 12, true)
+    return loadU32(this.bytes, this.base + 12)
   }
   get clientId(): number {
     return this.u64(16)

@@ -236,8 +236,15 @@ describe("native door", () => {
         await Bun.sleep(0)
       }
       expect(doors.cluster.requests).toBeLessThan(150)
+      // Nor do its requests pile up on this side: they stay with the client.
+      const more = Array.from({ length: 64 }, () =>
+        requestFrame(put(doors, utf8("k"), new Uint8Array(limits.valueBytes))),
+      )
+      for (const request of more) raw.write(request)
+      await Bun.sleep(100)
+      expect(raw.unsentBytes).toBeGreaterThan(32 * 1024 * 1024)
       raw.resume()
-      await raw.until(() => raw.frames.length === 200)
+      await raw.until(() => raw.frames.length === 264)
     }))
 
   test("past a limit of waiting answers, values are left out and said to be", () =>

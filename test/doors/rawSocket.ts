@@ -54,6 +54,11 @@ export class RawSocket {
     }
   }
 
+  /** Bytes that the kernel has not taken yet. */
+  get unsentBytes(): number {
+    return this.outgoing.reduce((sum, bytes) => sum + bytes.length, 0)
+  }
+
   pause(): void {
     this.socket?.pause()
   }

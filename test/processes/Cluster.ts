@@ -92,6 +92,8 @@ export interface StartOptions {
   /** In place of running the command itself: `["npm", "start", "--"]`, for example. */
   readonly command?: ReadonlyArray<string>
   readonly cwd?: string
+  /** In a process group of its own, as a terminal runs a command. */
+  readonly ownGroup?: boolean
   readonly environment?: Readonly<Record<string, string | undefined>>
 }
 
@@ -114,6 +116,7 @@ export class ClusterProcess {
       stdout: "pipe",
       stderr: "pipe",
       cwd: options.cwd ?? root,
+      detached: options.ownGroup === true,
       env: { ...process.env, npm_lifecycle_event: undefined, ...options.environment },
     })
     this.stdout = new Output(this.child.stdout)

@@ -16,7 +16,7 @@ import { bunPath, kvorum, mainPath, root } from "./Command.ts"
 import { freePortBase } from "./Ports.ts"
 
 /** What `npm start` does when all is well, when something is in its way, and when a process dies. */
-const cleanups: Array<() => void | Promise<unknown>> = []
+const cleanups: Array<() => unknown> = []
 
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
@@ -240,7 +240,7 @@ describe("when a process dies", () => {
   }, 90_000)
 
   test("start itself, by kill -9: its nodes stop", async () => {
-    const cluster = await started({ nodes: 3, ephemeral: true })
+    const cluster = await started({ nodes: 3, data: join(folder(), "data") })
     const pids = await pidsOf(cluster)
     await cluster.stop("SIGKILL")
     await allGone(pids)
@@ -249,7 +249,8 @@ describe("when a process dies", () => {
   test("npm, by kill -9: start and its nodes stop", async () => {
     const portBase = freePortBase(3)
     const command = ["npm", "start", "--"]
-    const cluster = await started({ nodes: 3, portBase, ephemeral: true, command })
+    const data = join(folder(), "data")
+    const cluster = await started({ nodes: 3, portBase, data, command })
     const pids = await pidsOf(cluster)
     const supervisor = Number(
       /^\S+ \(.*\) \S (\d+)/.exec(readFileSync(`/proc/${pids[0]}/stat`, "utf8"))?.[1],
@@ -262,9 +263,12 @@ describe("when a process dies", () => {
   test("npm, by Ctrl-C: everything stops", async () => {
     const portBase = freePortBase(1)
     const command = ["npm", "start", "--"]
-    const cluster = await started({ nodes: 1, portBase, ephemeral: true, command })
+    const options = { nodes: 1, portBase, ephemeral: true, command, ownGroup: true }
+    const cluster = await started(options)
     const pids = await pidsOf(cluster)
-    await cluster.stop("SIGINT")
+    // A terminal sends it to every process of the group.
+    process.kill(-cluster.child.pid, "SIGINT")
+    await cluster.child.exited
     await allGone(pids)
   }, 60_000)
 

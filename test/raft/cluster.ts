@@ -118,6 +118,7 @@ export class TestReplica {
     assert(entry.index === this.applied.length + 1, `${entry.index} applied out of order`)
     assert(this.durableLog.term(entry.index) === entry.term, `${entry.index} applied, not durable`)
     this.applied.push(entry)
+    this.cluster.everApplied[entry.index - 1] = entry
     this.cluster.onApply(this, entry)
   }
 
@@ -165,6 +166,8 @@ export class TestCluster {
   ) => RaftNode
   readonly replicas: ReadonlyArray<TestReplica>
   network: Array<Message> = []
+  /** What any replica ever applied, by index: snapshots outlive whoever made them. */
+  readonly everApplied: Array<Entry> = []
   /** Links cut, as "from>to". */
   readonly cut = new Set<string>()
   onApply: (replica: TestReplica, entry: Entry) => void = () => {}
@@ -327,11 +330,11 @@ export class TestCluster {
   }
 
   install(replica: TestReplica, snapshot: { readonly index: number; readonly term: number }): void {
-    const source = this.replicas.find(({ applied }) => applied.length >= snapshot.index)
-    assert(source !== undefined, `nobody has a snapshot at ${snapshot.index}`)
+    const state = this.everApplied.slice(0, snapshot.index)
+    assert(state.length === snapshot.index, `nobody made a snapshot at ${snapshot.index}`)
     // The barrier: all earlier writes are durable first.
     while (replica.persist()) {}
-    replica.applied = source.applied.slice(0, snapshot.index)
+    replica.applied = state
     replica.durableLog.resetTo(snapshot.index, snapshot.term)
     replica.visibleLog.resetTo(snapshot.index, snapshot.term)
     replica.changing(() => replica.node.snapshotInstalled(snapshot.index, snapshot.term))

@@ -13,6 +13,9 @@ export interface FaultWorld {
   schedule(time: number, run: () => void): void
 }
 
+/** What may strike a leader just elected: most of all, that only some of what it sends arrives. */
+const strikeKinds = ["cutOneWay", "cutOneWay", "isolate", "crash", "kill"] as const
+
 /**
  * Begins faults at random and ends each after a while. Which kinds, how often and how long is the seed's choice, over orders of magnitude: a seed
  * with a single kind of fault finds what a mixture of all hides.
@@ -36,7 +39,7 @@ export class Faults {
     const gap = (-Math.log(1 - prng.float()) / parameters.rate) * 1e6
     world.schedule(world.now + Math.round(gap), () => {
       if (this.stopped) return
-      this.begin()
+      this.begin(this.drawKind(), this.drawNode())
       this.start()
     })
   }
@@ -60,17 +63,36 @@ export class Faults {
     this.restartLater(node)
   }
 
-  private begin(): void {
-    const kind = this.drawKind()
+  /** A node has won an election: maybe it does not enjoy it for long. */
+  elected(node: SimulatedNode): void {
+    const { prng, parameters } = this
+    if (this.stopped || !prng.chance(parameters.strikeRate)) return
+    this.later(prng.logUniform(100, parameters.strikeDelayMaxUs), () => {
+      if (node.isUp) this.begin(prng.pick(strikeKinds), node)
+    })
+  }
+
+  private drawNode(): SimulatedNode {
+    const { prng, world } = this
+    const nodes = [...world.nodes.values()]
+    const leaders = nodes.filter((node) => node.isLeader)
+    if (leaders.length > 0 && prng.chance(this.parameters.leaderShare)) return prng.pick(leaders)
+    return prng.pick(nodes)
+  }
+
+  private begin(kind: FaultKind, node: SimulatedNode): void {
     const { prng, world } = this
     this.begun++
-    world.trace.record("fault", world.now, faultKinds.indexOf(kind))
+    world.trace.record("fault", world.now, faultKinds.indexOf(kind), node.id)
     const duration = this.drawDuration()
-    const node = prng.pick([...world.nodes.values()])
     switch (kind) {
-      case "cutOneWay":
-        this.cut([node.id], [this.otherThan(node)], duration)
+      case "cutOneWay": {
+        const others = [...world.nodes.keys()].filter((id) => id !== node.id)
+        const some = prng.shuffle(others).slice(0, prng.int(1, others.length))
+        if (prng.chance(0.7)) this.cut([node.id], some, duration)
+        else this.cut(some, [node.id], duration)
         return
+      }
       case "isolate":
         this.isolate([node.id], duration)
         return
@@ -133,10 +155,6 @@ export class Faults {
     world.schedule(world.now + Math.round(duration), () => {
       if (!this.stopped) run()
     })
-  }
-
-  private otherThan(node: SimulatedNode): NodeId {
-    return this.prng.pick([...this.world.nodes.keys()].filter((id) => id !== node.id))
   }
 
   private cut(

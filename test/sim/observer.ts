@@ -10,6 +10,8 @@ class RangeRecord {
   /** By index: term and hash of the entry that some replica applied; 0 = none. */
   readonly appliedTerms: Array<Term> = []
   readonly appliedHashes: Array<number> = []
+  /** By index: least term in which a replica was when it applied the entry. It was committed in that term or before. */
+  readonly committedBy: Array<Term> = []
   /** By index: the chain after it. */
   readonly chains: Array<number | undefined> = []
   readonly leaders = new Map<Term, ReplicaId>()
@@ -53,7 +55,7 @@ export class Observer implements LogListener {
     return record
   }
 
-  /** A leader that was not seen in this term before: alone in it, and its log holds all that was ever applied. */
+  /** A leader that was not seen in this term before: alone in it, and its log holds all that was committed in earlier terms. */
   leads(leader: ObservedLeader): void {
     const { range, replica, term, log } = leader
     const record = this.record(range)
@@ -66,8 +68,9 @@ export class Observer implements LogListener {
     this.elections++
     const first = Math.max(log.firstIndex, leader.appliedIndex + 1)
     for (let index = first; index <= record.highestApplied; index++) {
-      const appliedTerm = record.appliedTerms[index] as Term
-      if (appliedTerm > term || log.term(index) === appliedTerm) continue
+      const appliedTerm = record.appliedTerms[index]
+      if (appliedTerm === undefined || (record.committedBy[index] as Term) >= term) continue
+      if (log.term(index) === appliedTerm) continue
       throw new Violation(
         "committed",
         `leader ${replica} of r${range} in term ${term} has term ${log.term(index)} at ${index}; ${appliedTerm} was applied there`,
@@ -75,11 +78,18 @@ export class Observer implements LogListener {
     }
   }
 
-  appliedEntry(node: NodeId, range: RangeId, entry: AppliedEntry, chain: number): void {
+  appliedEntry(
+    node: NodeId,
+    range: RangeId,
+    entry: AppliedEntry,
+    after: { readonly chain: number; readonly replicaTerm: Term },
+  ): void {
     const record = this.record(range)
+    const { chain, replicaTerm } = after
     const { index, term } = entry
     const hash = hashEntry(entry)
     this.applied++
+    record.committedBy[index] = Math.min(record.committedBy[index] ?? replicaTerm, replicaTerm)
     const known = record.appliedTerms[index]
     if (known === undefined) {
       record.appliedTerms[index] = term

@@ -49,6 +49,11 @@ export interface FaultParameters {
   readonly weights: ReadonlyArray<readonly [FaultKind, number]>
   readonly durationMinUs: number
   readonly durationMaxUs: number
+  /** Share of faults of one node that choose a leader. */
+  readonly leaderShare: number
+  /** Share of new leaders that a fault strikes at once. */
+  readonly strikeRate: number
+  readonly strikeDelayMaxUs: number
 }
 
 export interface WorkloadParameters {
@@ -110,11 +115,16 @@ function drawSettings(prng: Prng): StoreSettings {
   const d = defaultSettings
   const memtableBytes = buggified(prng, [1024, 1024, 4096, 16_384], 65_536)
   const truncating = prng.chance(0.5)
+  // Elections are where consensus goes wrong: half of the seeds have them three times as fast.
+  const isFast = prng.chance(0.5)
+  const tickMs = isFast ? 10 : d.tickMs
   return {
     ...d,
-    preVote: prng.chance(0.8),
-    checkQuorum: prng.chance(0.85),
-    voteSilenceMs: prng.chance(0.8) ? d.voteSilenceMs : 0,
+    tickMs,
+    heartbeatTicks: isFast ? 4 : d.heartbeatTicks,
+    preVote: prng.chance(0.65),
+    checkQuorum: prng.chance(0.8),
+    voteSilenceMs: prng.chance(0.6) ? d.electionTicksMin * tickMs : 0,
     maxInflightAppends: buggified(prng, [1, 1, 2, 4], d.maxInflightAppends),
     maxAppendBytes: buggified(prng, [1, 1, 200, 2000], d.maxAppendBytes),
     maxCommittedBytes: buggified(prng, [1, 300, 3000], d.maxCommittedBytes),
@@ -195,7 +205,10 @@ function drawFaults(prng: Prng): FaultParameters {
   const sum = weights.reduce((total, [, weight]) => total + weight, 0)
   const durationMinUs = prng.logUniform(1_000, 50_000)
   return {
-    rate: prng.logUniform(1.3, 6),
+    rate: prng.logUniform(1.3, 8),
+    leaderShare: prng.pick([0, 0.3, 0.8]),
+    strikeRate: prng.chance(0.5) ? prng.logUniform(0.05, 0.8) : 0,
+    strikeDelayMaxUs: prng.logUniform(1_000, 200_000),
     weights: sum === 0 ? [["crash", 1]] : weights.map(([kind, weight]) => [kind, weight / sum]),
     durationMinUs,
     durationMaxUs: prng.logUniform(200_000, 4_000_000),

@@ -30,6 +30,8 @@ export interface NodeWorld {
   schedule(time: number, run: () => void): void
   send(from: NodeId, to: NodeId, message: PeerMessage): void
   answer(reply: Reply): void
+  /** The node has begun to lead a group. */
+  elected(node: SimulatedNode): void
   /** The node struck itself down in the middle of a file operation. */
   crashed(node: SimulatedNode): void
 }
@@ -89,6 +91,10 @@ export class SimulatedNode {
 
   get isUp(): boolean {
     return this.loop !== undefined
+  }
+
+  get isLeader(): boolean {
+    return this.leading.size > 0
   }
 
   get isPaused(): boolean {
@@ -173,7 +179,10 @@ export class SimulatedNode {
     machine.apply = (entry) => {
       apply(entry)
       trace.record("apply", this.world.now, this.id * 1000 + range, entry.index, machine.chain)
-      observer.appliedEntry(this.id, range, entry, machine.chain)
+      observer.appliedEntry(this.id, range, entry, {
+        chain: machine.chain,
+        replicaTerm: replica.raft.term,
+      })
       if (!this.durability.holds(range, entry.index, entry.term)) {
         throw new Violation(
           "durability",
@@ -391,8 +400,13 @@ export class SimulatedNode {
   private observeRoles(loop: StoreLoop): void {
     for (const replica of loop.replicas.values()) {
       const { raft, range } = replica
-      if (raft.role !== "leader" || this.leading.get(range) === raft.term) continue
+      if (raft.role !== "leader") {
+        if (this.leading.size > 0) this.leading.delete(range)
+        continue
+      }
+      if (this.leading.get(range) === raft.term) continue
       this.leading.set(range, raft.term)
+      this.world.elected(this)
       this.world.observer.leads({
         range,
         replica: raft.id,

@@ -122,6 +122,10 @@ export class World {
     this.workload.answer(reply)
   }
 
+  elected(node: SimulatedNode): void {
+    this.faults.elected(node)
+  }
+
   crashed(node: SimulatedNode): void {
     this.faults.struck(node)
   }
