@@ -3,7 +3,7 @@ import type { Expectation } from "../client/Client.ts"
 import { withCluster } from "./Cluster.ts"
 import { Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { readArguments } from "./Input.ts"
+import { readArguments, warnIfLarge } from "./Input.ts"
 import { type CommandEnded, negative, note, print, printJson, usageError } from "./Output.ts"
 import { jsonReceipt } from "./receipts.ts"
 
@@ -69,6 +69,7 @@ export const cas = Command.make(
     const bytes = yield* readArguments(words, options.hex)
     const expect = yield* expectation(options, bytes)
     const [key, value] = bytes as [Uint8Array, Uint8Array]
+    yield* warnIfLarge(value)
     const { swapped, version, receipt } = yield* withCluster(options, (client) =>
       client.compareAndSet(namespace, key, { expect, value }),
     )

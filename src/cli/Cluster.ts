@@ -89,12 +89,9 @@ export interface RunningCluster {
 export const probeMembers = (
   addresses: ReadonlyArray<Address>,
 ): Effect.Effect<RunningCluster | undefined> =>
-  Effect.raceAll([
-    ...addresses.map((address) =>
-      Effect.flatMap(probe(address), (found) => (found ? Effect.succeed(found) : Effect.never)),
-    ),
-    Effect.as(Effect.sleep("500 millis"), undefined),
-  ])
+  Effect.forEach(addresses, probe, { concurrency: "unbounded" }).pipe(
+    Effect.map((answers) => answers.find((answer) => answer !== undefined)),
+  )
 
 const probe = (address: Address): Effect.Effect<RunningCluster | undefined> =>
   Effect.gen(function* () {
@@ -106,6 +103,7 @@ const probe = (address: Address): Effect.Effect<RunningCluster | undefined> =>
       nodes: ids.sort((left, right) => left - right),
     }
   }).pipe(
+    Effect.timeout("500 millis"),
     Effect.provide(clientAt([address], 400)),
     Effect.catch(() => Effect.succeed(undefined)),
   )

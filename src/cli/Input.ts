@@ -1,6 +1,6 @@
 import { Effect } from "effect"
 import { limits } from "../wire/limits.ts"
-import { type CommandEnded, usageError } from "./Output.ts"
+import { type CommandEnded, note, usageError } from "./Output.ts"
 import { argumentBytes } from "./textBytes.ts"
 
 /** The bytes of stdin as they are; refused beyond `limitBytes`, so that a wrong pipe does not fill the memory. */
@@ -50,3 +50,9 @@ export const readArguments = Effect.fnUntraced(function* (
   }
   return result
 })
+
+/** Says on stderr that a value is larger than what Kvorum is made for. It is written all the same. */
+export const warnIfLarge = (value: Uint8Array): Effect.Effect<void> =>
+  value.length > limits.valueWarnBytes && value.length <= limits.valueBytes
+    ? note(`warning: a value of ${value.length} bytes; Kvorum is made for values up to 10 KiB`)
+    : Effect.void

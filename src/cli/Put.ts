@@ -2,7 +2,7 @@ import { Effect } from "effect"
 import { withCluster } from "./Cluster.ts"
 import { Command } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { readArguments } from "./Input.ts"
+import { readArguments, warnIfLarge } from "./Input.ts"
 import { print, printJson } from "./Output.ts"
 import { jsonReceipt } from "./receipts.ts"
 
@@ -23,6 +23,7 @@ export const put = Command.make(
       { name: "value", word: options.value },
     ]
     const [key, value] = (yield* readArguments(words, options.hex)) as [Uint8Array, Uint8Array]
+    yield* warnIfLarge(value)
     const { version, receipt } = yield* withCluster(options, (client) =>
       client.put(namespace, key, value),
     )

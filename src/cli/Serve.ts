@@ -18,7 +18,6 @@ import { Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
 import * as Log from "./Log.ts"
 import { note, refusal, usageError } from "./Output.ts"
-import { untilAbandoned } from "./Supervisor.ts"
 
 interface ServeOptions {
   readonly data: string
@@ -126,13 +125,7 @@ const runNode = Effect.fnUntraced(function* (options: ServeOptions) {
   yield* note(`n${id} is up: ${addresses}, data in ${options.data}`)
   const failed = Context.get(context, StoreFailure).failed.pipe(Effect.mapError(explain))
   const stdin = options.stopWithStdin ? untilStdinEnds : Effect.never
-  yield* Effect.raceFirst(
-    failed,
-    Effect.raceFirst(
-      stdin,
-      untilAbandoned(() => true),
-    ),
-  )
+  yield* Effect.raceFirst(failed, stdin)
 })
 
 const explain = (error: { readonly message: string }) => refusal(error.message)

@@ -1,7 +1,9 @@
-import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, relative, resolve } from "node:path"
 import { Deferred, Effect } from "effect"
+import { FileDisk } from "../disk/FileDisk.ts"
+import { utf8 } from "../lib/bytes.ts"
 import {
   clientOf,
   formatAddress,
@@ -118,10 +120,27 @@ const prepareDirectory = Effect.fnUntraced(function* (options: StartOptions) {
   yield* holdDirectory(path)
   // Once more under the lock: another start may have finished in between.
   yield* checkDirectory({ directory: path, nodes: options.nodes })
-  const file = join(path, clusterFileName)
-  if (!existsSync(file)) writeFileSync(file, formatClusterData({ nodes: options.nodes }))
+  yield* writeClusterData(path, options.nodes)
   return path
 })
+
+/** Whole or not at all, whenever the machine stops. */
+const writeClusterData = (directory: string, nodes: number) =>
+  Effect.try({
+    try: () => {
+      const disk = new FileDisk(directory)
+      if (disk.exists(clusterFileName)) return
+      const temporary = `${clusterFileName}.new`
+      if (disk.exists(temporary)) disk.remove(temporary)
+      const file = disk.create(temporary)
+      file.write(utf8(formatClusterData({ nodes })), 0)
+      file.sync()
+      file.close()
+      disk.rename(temporary, clusterFileName)
+      disk.syncDirectory("")
+    },
+    catch: (error) => refusal(`cannot write in ${directory}: ${(error as Error).message}`),
+  })
 
 const temporaryDirectory = (parent: string | undefined) =>
   Effect.acquireRelease(

@@ -5,7 +5,9 @@ import { DirectoryInUse, DirectoryLock, lockFileName } from "../disk/DirectoryLo
 import { type Address, clientOf, formatAddress, type Member } from "./addresses.ts"
 import {
   clusterFileName,
+  identitiesProblem,
   identityFileName,
+  type NodeIdentity,
   nodeDirectory,
   parseClusterData,
   parseIdentity,
@@ -69,10 +71,12 @@ export const checkDirectory = Effect.fnUntraced(function* (options: {
   const path = join(directory, clusterFileName)
   if (!existsSync(path)) {
     const found = readdirSync(directory).filter((name) => !name.startsWith("."))
-    // A lock file alone is what a start leaves that was ended before it wrote anything else.
-    if (found.some((name) => name !== "LOCK")) {
+    // What a start leaves that was ended before it had written anything else.
+    const own = [lockFileName, `${clusterFileName}.new`]
+    const stranger = found.find((name) => !own.includes(name))
+    if (stranger !== undefined) {
       return yield* refusal(
-        `${directory} holds ${found[0]} but no ${clusterFileName}: it is not the data of \`kvorum start\``,
+        `${directory} holds ${stranger} but no ${clusterFileName}: it is not the data of \`kvorum start\``,
       )
     }
     return
@@ -84,37 +88,22 @@ export const checkDirectory = Effect.fnUntraced(function* (options: {
       `${directory} holds a cluster of ${data.nodes} nodes, not ${nodes}: start it with --nodes ${data.nodes}, or choose another --data DIR`,
     )
   }
-  const clusters = new Map<string, string>()
+  const identities: Array<NodeIdentity | undefined> = []
   for (let node = 1; node <= nodes; node++) {
     const folder = join(directory, nodeDirectory(node))
-    if (!existsSync(folder)) continue
-    yield* checkIdentity({ folder, node, clusters })
+    identities.push(yield* readIdentity(join(folder, identityFileName)))
     if (existsSync(join(folder, lockFileName))) yield* Effect.scoped(holdDirectory(folder))
   }
+  const problem = identitiesProblem(identities)
+  if (problem !== undefined) return yield* refusal(`${directory}/${problem}`)
 })
 
-/** Fails unless a node's folder is that node's, of a known format, and of the cluster of the folders looked at before. */
-const checkIdentity = Effect.fnUntraced(function* (options: {
-  readonly folder: string
-  readonly node: number
-  readonly clusters: Map<string, string>
-}): Effect.fn.Return<void, CommandEnded> {
-  const { folder, node, clusters } = options
-  const path = join(folder, identityFileName)
-  if (!existsSync(path)) return
+const readIdentity = Effect.fnUntraced(function* (
+  path: string,
+): Effect.fn.Return<NodeIdentity | undefined, CommandEnded> {
+  if (!existsSync(path)) return undefined
   const identity = parseIdentity(readFileSync(path, "utf8"))
-  if (typeof identity === "string") return yield* refusal(`${path} ${identity}`)
-  if (identity.node !== node) {
-    return yield* refusal(`${folder} is the data of node n${identity.node}, not of n${node}`)
-  }
-  for (const [other, clusterId] of clusters) {
-    if (clusterId !== identity.clusterId) {
-      return yield* refusal(
-        `${folder} belongs to another cluster (${identity.clusterId}) than ${other} (${clusterId})`,
-      )
-    }
-  }
-  clusters.set(folder, identity.clusterId)
+  return typeof identity === "string" ? yield* refusal(`${path} ${identity}`) : identity
 })
 
 /** Holds the lock of an existing directory until the scope closes; fails when another process has it. */

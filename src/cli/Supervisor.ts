@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { Deferred, Effect } from "effect"
 import { formatMembers, type Member } from "./addresses.ts"
@@ -119,14 +120,29 @@ const stopNode = (node: NodeProcess): Effect.Effect<void> =>
 export const stopNodes = (nodes: ReadonlyArray<NodeProcess>): Effect.Effect<void> =>
   Effect.forEach(nodes, stopNode, { concurrency: "unbounded", discard: true })
 
-/** Ends when `SIGHUP` arrives, or when `alive` is no longer true, looked at four times a second. */
+/**
+ * True when whoever started this process told it to outlive its terminal, as `nohup` does. Bit 0 of SigIgn is SIGHUP (proc(5)); a handler
+ * would undo that wish.
+ */
+function ignoresHangup(): boolean {
+  try {
+    const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1]
+    return mask !== undefined && (Number.parseInt(mask.slice(-1), 16) & 1) === 1
+  } catch {
+    return false
+  }
+}
+
+/** Ends when the terminal hangs up, or when `alive` is no longer true, looked at four times a second. */
 export const untilAbandoned = Effect.fnUntraced(function* (alive: () => boolean) {
   const abandoned = yield* Deferred.make<void>()
   const onHangup = () => Deferred.doneUnsafe(abandoned, Effect.void)
-  yield* Effect.acquireRelease(
-    Effect.sync(() => process.on("SIGHUP", onHangup)),
-    () => Effect.sync(() => process.removeListener("SIGHUP", onHangup)),
-  )
+  if (!ignoresHangup()) {
+    yield* Effect.acquireRelease(
+      Effect.sync(() => process.on("SIGHUP", onHangup)),
+      () => Effect.sync(() => process.removeListener("SIGHUP", onHangup)),
+    )
+  }
   const watch = Effect.gen(function* () {
     while (alive()) yield* Effect.sleep("250 millis")
   })

@@ -44,6 +44,9 @@ export const identityFormat = 1
 export interface NodeIdentity {
   readonly clusterId: string
   readonly node: number
+  readonly incarnation: string
+  /** Incarnations of the nodes that it has met, by id. */
+  readonly peers: Readonly<Record<string, unknown>>
 }
 
 /** As `parseClusterData`. */
@@ -54,11 +57,39 @@ export function parseIdentity(source: string): NodeIdentity | string {
   } catch {
     return "is not JSON"
   }
-  const { format, clusterId, node } = (parsed ?? {}) as Readonly<Record<string, unknown>>
+  const stored = (parsed ?? {}) as Readonly<Record<string, unknown>>
+  const { format, clusterId, node, incarnation, peers } = stored
   if (typeof format !== "number" || !Number.isSafeInteger(format)) return "names no format"
   if (format > identityFormat) return newerFormat(format, identityFormat)
   if (typeof clusterId !== "string" || typeof node !== "number") return "names no cluster or node"
-  return { clusterId, node }
+  if (typeof incarnation !== "string" || typeof peers !== "object" || peers === null) {
+    return "names no incarnation or peers"
+  }
+  return { clusterId, node, incarnation, peers: peers as Readonly<Record<string, unknown>> }
+}
+
+/** Why folders that name these identities are not one cluster's, or `undefined`; `undefined` in the list is a folder without one. */
+export function identitiesProblem(
+  identities: ReadonlyArray<NodeIdentity | undefined>,
+): string | undefined {
+  const first = identities.find((identity) => identity !== undefined)
+  for (const [i, identity] of identities.entries()) {
+    const name = nodeDirectory(i + 1)
+    if (identity !== undefined && identity.node !== i + 1) {
+      return `${name} is the data of node n${identity.node}, not of n${i + 1}`
+    }
+    if (identity !== undefined && identity.clusterId !== first?.clusterId) {
+      return `${name} belongs to another cluster (${identity.clusterId}) than n${first?.node} (${first?.clusterId})`
+    }
+    for (const other of identities) {
+      const met = other?.peers[`${i + 1}`]
+      if (met === undefined || met === identity?.incarnation) continue
+      return identity === undefined
+        ? `${name} has lost its data: a node must not start empty in a cluster that knows it`
+        : `${name} is not the data with which n${other?.node} has known it`
+    }
+  }
+  return undefined
 }
 
 function newerFormat(found: number, known: number): string {

@@ -11,6 +11,7 @@ import {
   writeRequest,
 } from "../wire/native.ts"
 import { Outbox } from "../wire/outbox.ts"
+import { isSocketBug } from "../wire/SocketBug.ts"
 
 /** A request under way, as its connection sees it. Exactly one of the two is called, once. */
 export interface Waiting {
@@ -79,7 +80,9 @@ export class Connection {
         data: (_, chunk) => this.received(chunk),
         drain: () => this.flush(),
         close: () => this.close("connection closed"),
-        error: (_, error) => this.close(`socket error: ${error.message}`),
+        error: (_, error) => {
+          if (!isSocketBug(error)) this.close(`socket error: ${error.message}`)
+        },
         connectError: (_, error) => this.close(`no connection: ${error.message}`),
       },
     })

@@ -40,6 +40,10 @@ export class Directory {
     for (const endpoint of settings.endpoints) this.linkTo(endpoint)
   }
 
+  nowMs(): MonotonicMs {
+    return this.settings.nowMs()
+  }
+
   /** The nodes' clock as far as is known, in the unit of versions. */
   get time(): Version {
     return this.clock.time + Math.floor((this.settings.nowMs() - this.clock.at) * 1000)

@@ -173,14 +173,17 @@ export class Facade {
   private within<A>(
     name: string,
     deadlineMs: number,
-    use: (namespace: NamespaceInfo) => Effect.Effect<A, KvorumError>,
+    use: (namespace: NamespaceInfo, leftMs: number) => Effect.Effect<A, KvorumError>,
   ): Effect.Effect<A, KvorumError> {
     return Effect.suspend(() => {
       const problem = deadlineProblem(deadlineMs)
       if (problem !== undefined) return Effect.fail(new InvalidRequest({ detail: problem }))
       const known = this.core.directory.namespaces.find((each) => each.name === name)
-      if (known !== undefined) return use(known)
-      return Effect.flatMap(this.namespace(name, deadlineMs), use)
+      if (known !== undefined) return use(known, deadlineMs)
+      const startedAt = this.core.directory.nowMs()
+      return Effect.flatMap(this.namespace(name, deadlineMs), (found) =>
+        use(found, Math.max(1, deadlineMs - (this.core.directory.nowMs() - startedAt))),
+      )
     })
   }
 
@@ -188,10 +191,10 @@ export class Facade {
     const deadlineMs = this.deadline(options)
     const problem = keyProblem(key.length)
     if (problem !== undefined) return Effect.fail(new InvalidRequest({ detail: problem }))
-    return this.within(namespace, deadlineMs, ({ id }) =>
+    return this.within(namespace, deadlineMs, ({ id }, leftMs) =>
       this.call(
         getPlan({ position: hashPosition(id, key), level: options?.level ?? "linearizable" }),
-        deadlineMs,
+        leftMs,
         ({ value, version, receipt }): Found =>
           value === undefined
             ? { found: false, receipt }
@@ -218,11 +221,11 @@ export class Facade {
         ? valueProblem(condition.value.length, "expected value")
         : undefined)
     if (problem !== undefined) return Effect.fail(new InvalidRequest({ detail: problem }))
-    return this.within(namespace, deadlineMs, ({ id }) => {
+    return this.within(namespace, deadlineMs, ({ id }, leftMs) => {
       const mutation: Mutation = { operation, value, condition, position: hashPosition(id, key) }
       return this.call(
-        mutatePlan({ mutation, deadlineMs, identities: this.core }),
-        deadlineMs,
+        mutatePlan({ mutation, deadlineMs: leftMs, identities: this.core }),
+        leftMs,
         what.result,
       )
     })

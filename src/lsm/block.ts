@@ -1,6 +1,7 @@
 /**
- * Data blocks: entries in ascending order of key, each key stored without what it shares with the one before it, except at
- * a restart, where it is whole. A search is binary over the restarts and linear between two of them. Layout: format.ts.
+ * Data blocks: entries in ascending order of key, each key stored without what it shares with the
+ * one before it, except at a restart, where it is whole. A search is binary over the restarts and
+ * linear between two of them. Layout: format.ts.
  */
 import { assert } from "../lib/assert.ts"
 import { emptyBytes } from "../lib/bytes.ts"
@@ -84,7 +85,10 @@ export class BlockWriter {
     this.count++
   }
 
-  /** Ends the content and calls `emit` with it and `room` bytes to fill behind it, as a view; then starts anew. */
+  /**
+   * Ends the content and calls `emit` with it and `room` bytes to fill behind it, as a view; then
+   * starts anew.
+   */
   finish(room: number, emit: (block: Uint8Array, contentBytes: number) => void): void {
     this.reserve(4 * this.restarts.length + 4 + room)
     for (const offset of this.restarts) this.u32(offset)
@@ -121,8 +125,9 @@ export class BlockWriter {
 }
 
 /**
- * A position in one block. Subclassed by `RunCursor`, which goes on to the next block: the fields of `Cursor` stay in one
- * object. Structure is asserted, not reported as corruption: the block's checksum has been verified.
+ * A position in one block. Subclassed by `RunCursor`, which goes on to the next block: the fields
+ * of `Cursor` stay in one object. Structure is asserted, not reported as corruption: the block's
+ * checksum has been verified.
  */
 export class BlockCursor {
   keyBytes: Uint8Array = new Uint8Array(256)
@@ -271,7 +276,8 @@ export class BlockCursor {
     let high = this.restartCount - 1
     while (low < high) {
       const middle = (low + high + 1) >>> 1
-      // At a restart nothing is shared, so the first byte is 0 and the key lies whole behind its header.
+      // At a restart nothing is shared, so the first byte is 0 and the key lies whole behind its
+      // header.
       let at = this.restartOffset(middle) + 1
       const length = readVarint(bytes, at)
       readVarint(bytes, varintEnd)

@@ -1,8 +1,10 @@
 /**
- * Verified blocks of tables, within a byte budget; eviction is CLOCK (Corbato, 1968): a hand goes round, clears the mark of
- * what was used since it last came by and evicts what was not. Each table finds its blocks by index, so a hit hashes nothing.
+ * Verified blocks of tables, within a byte budget; eviction is CLOCK (Corbato, 1968): a hand goes
+ * round, clears the mark of what was used since it last came by and evicts what was not. Each table
+ * finds its blocks by index, so a hit hashes nothing.
  *
- * A block is never written to again and its memory is never reused: a view of it stays right for ever, evicted or not.
+ * A block is never written to again and its memory is never reused: a view of it stays right for
+ * ever, evicted or not.
  */
 import { assert } from "../lib/assert.ts"
 

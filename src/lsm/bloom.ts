@@ -1,6 +1,7 @@
 /**
- * Bloom filter (Bloom, 1970) with double hashing (Kirsch and Mitzenmacher, 2006). At 10 bits a key about 1 % of absent keys
- * pass. Content: probes u8, then bits, lowest bit of a byte first. Stored: do not change, `keyHash` included.
+ * Bloom filter (Bloom, 1970) with double hashing (Kirsch and Mitzenmacher, 2006). At 10 bits a key
+ * about 1 % of absent keys pass. Content: probes u8, then bits, lowest bit of a byte first. Stored:
+ * do not change, `keyHash` included.
  */
 import { assert } from "../lib/assert.ts"
 
@@ -30,7 +31,10 @@ function finalize(hash: number): number {
   return (h ^ (h >>> 16)) >>> 0
 }
 
-/** The second hash of the pair, from the first. Odd, so that the probes of one key never coincide at once. */
+/**
+ * The second hash of the pair, from the first. Odd, so that the probes of one key never coincide at
+ * once.
+ */
 function stepOf(hash: number): number {
   return (finalize(hash ^ 0x9e3779b9) | 1) >>> 0
 }

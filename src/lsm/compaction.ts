@@ -1,16 +1,20 @@
 /**
  * Decides what to compact next. Pure: a function of the version.
  *
- * Flushed memtables are runs of level 0. When there are `level0Trigger` of them, a slice of the key space that holds part of the
- * oldest one is merged, from all runs of level 0 and from level 1, into level 1; slice by slice level 0 empties. When level 1 is
- * above its target, slices of it go round into level 2. A slice is cut where tables end, so that about `compactionBytes` go into
- * a job, however large the levels are. Runs of level 0 that are small against what lies under them are merged with each
- * other first, so that small flushes (before a barrier) do not rewrite level 1 each time.
+ * Flushed memtables are runs of level 0. When there are `level0Trigger` of them, a slice of the key
+ * space that holds part of the oldest one is merged, from all runs of level 0 and from level 1,
+ * into level 1; slice by slice level 0 empties. When level 1 is above its target, slices of it go
+ * round into level 2. A slice is cut where tables end, so that about `compactionBytes` go into a
+ * job, however large the levels are. Runs of level 0 that are small against what lies under them
+ * are merged with each other first, so that small flushes (before a barrier) do not rewrite level 1
+ * each time.
  *
- * The target of level 1 is the geometric mean of the levels around it, which makes the two steps down equally dear: about
- * 15 rewrites each at 10 GiB. Three levels would be better from some 30 GiB on; they would cost a point read one more run.
+ * The target of level 1 is the geometric mean of the levels around it, which makes the two steps
+ * down equally dear: about 15 rewrites each at 10 GiB. Three levels would be better from some 30
+ * GiB on; they would cost a point read one more run.
  *
- * Deletes are dropped where no older run can hold the key. Snapshots need no regard: each keeps the files that it began with.
+ * Deletes are dropped where no older run can hold the key. Snapshots need no regard: each keeps the
+ * files that it began with.
  */
 import { assert } from "../lib/assert.ts"
 import { compareBytes } from "../lib/bytes.ts"
@@ -85,8 +89,9 @@ function planLevel0(
 }
 
 /**
- * The largest interval from `start` on that holds up to `budgetBytes` of sources and target, and at least up to the first cut. A
- * fragment of the target is cut only where the sources over it alone are too much for one job.
+ * The largest interval from `start` on that holds up to `budgetBytes` of sources and target, and at
+ * least up to the first cut. A fragment of the target is cut only where the sources over it alone
+ * are too much for one job.
  */
 function planSlice(
   sources: ReadonlyArray<Run>,
@@ -111,7 +116,10 @@ function planSlice(
   return { lower, upper: farthest(inside, { runs, lower, end, budgetBytes, measure }).upper }
 }
 
-/** The last of the ascending `cuts` up to which the work is within the budget, or the first one. None is wanted beyond `end`. */
+/**
+ * The last of the ascending `cuts` up to which the work is within the budget, or the first one.
+ * None is wanted beyond `end`.
+ */
 function farthest(
   cuts: ReadonlyArray<Uint8Array>,
   options: {

@@ -1,8 +1,9 @@
 /**
- * A position in one sorted source. Fields, not accessors that allocate: the key and the value are stretches of byte arrays
- * that the source owns, valid until the cursor moves.
+ * A position in one sorted source. Fields, not accessors that allocate: the key and the value are
+ * stretches of byte arrays that the source owns, valid until the cursor moves.
  *
- * A cursor goes one way for life and shows at most one version of a key: the newest that it may see, deletes included.
+ * A cursor goes one way for life and shows at most one version of a key: the newest that it may
+ * see, deletes included.
  */
 export interface Cursor {
   readonly valid: boolean
@@ -15,7 +16,10 @@ export interface Cursor {
   readonly valueBytes: Uint8Array
   readonly valueOffset: number
   readonly valueLength: number
-  /** Forward: to the first key at or after `key`. Backward: to the last key before it. `undefined`: to the first of all. */
+  /**
+   * Forward: to the first key at or after `key`. Backward: to the last key before it. `undefined`:
+   * to the first of all.
+   */
   seek(key: Uint8Array | undefined): void
   /** Requires `valid`. */
   advance(): void

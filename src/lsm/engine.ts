@@ -1,41 +1,51 @@
 /**
- * The storage engine of a node: a log-structured merge tree (O'Neil et al., 1996; leveldb's names). Writes go to a memtable in
- * memory; full memtables become immutable sorted files (tables); background jobs merge tables so that a read looks into few of
- * them. One engine holds everything that a node stores; the caller's keys begin with a byte that says which tree they are of.
+ * The storage engine of a node: a log-structured merge tree (O'Neil et al., 1996; leveldb's names).
+ * Writes go to a memtable in memory; full memtables become immutable sorted files (tables);
+ * background jobs merge tables so that a read looks into few of them. One engine holds everything
+ * that a node stores; the caller's keys begin with a byte that says which tree they are of.
  *
- * The engine has *no log*. What is in memtables is lost with the process, by design: the journal holds it, and replays it from
- * what the tables prove to hold. A table never holds part of a batch, because a batch goes into one memtable in one turn of the
- * event loop.
+ * The engine has *no log*. What is in memtables is lost with the process, by design: the journal
+ * holds it, and replays it from what the tables prove to hold. A table never holds part of a batch,
+ * because a batch goes into one memtable in one turn of the event loop.
  *
  * 1. `put` and `delete` write to the active memtable (memtable.ts), stamped with the next sequence.
- * 2. The caller asks `canWrite` before a batch, and `needsSeal`; `seal` makes the active memtable immutable, under a generation
- *    that counts up, and opens a new one. What else must be exactly as old as this memtable is put in just before.
- * 3. `nextJob` hands out one job at a time: flush the oldest sealed memtable to a run of level 0, ingest a snapshot, or merge a
- *    slice of a level into the next (compaction.ts). A worker thread carries it out with `runJob`: it writes tables, syncs them, syncs
- *    the folder.
- * 4. `complete` turns the result into one manifest edit (manifest.ts), which the worker appends and syncs: `runManifestWrite`.
- *    This is the moment at which the job counts.
- * 5. `installed` swaps the version (version.ts), frees what no reader holds, and lists files for removal (`obsoleteFiles`).
- * 6. A read looks into the active memtable, the sealed ones, the runs of level 0, level 1, level 2, newest first, and ends at
- *    the first entry of its key, put or delete. Bloom filters spare it most tables. Iterators merge the same runs.
+ * 2. The caller asks `canWrite` before a batch, and `needsSeal`; `seal` makes the active memtable
+ *    immutable, under a generation that counts up, and opens a new one. What else must be exactly
+ *    as old as this memtable is put in just before.
+ * 3. `nextJob` hands out one job at a time: flush the oldest sealed memtable to a run of level 0,
+ *    ingest a snapshot, or merge a slice of a level into the next (compaction.ts). A worker thread
+ *    carries it out with `runJob`: it writes tables, syncs them, syncs the folder.
+ * 4. `complete` turns the result into one manifest edit (manifest.ts), which the worker appends and
+ *    syncs: `runManifestWrite`. This is the moment at which the job counts.
+ * 5. `installed` swaps the version (version.ts), frees what no reader holds, and lists files for
+ *    removal (`obsoleteFiles`).
+ * 6. A read looks into the active memtable, the sealed ones, the runs of level 0, level 1, level 2,
+ *    newest first, and ends at the first entry of its key, put or delete. Bloom filters spare it
+ *    most tables. Iterators merge the same runs.
  *
  * Invariants
- * - A read looks into at most eight sorted runs: 1 active and 2 sealed memtables, 3 runs of level 0, levels 1 and 2. A flush waits
- *   for room in level 0, a seal for a flush, and a writer (`canWrite`) for a seal.
+ * - A read looks into at most eight sorted runs: 1 active and 2 sealed memtables, 3 runs of level
+ *   0, levels 1 and 2. A flush waits for room in level 0, a seal for a flush, and a writer
+ *   (`canWrite`) for a seal.
  * - Of two entries of a key the one in the newer run has the higher sequence.
- * - Tables are durable before the edit that names them; an edit is durable before anything that it makes superfluous is removed.
- * - Generations are flushed in order: what a crash leaves is everything up to `flushedThrough`, and nothing after it.
- * - A file number is never used twice. A file goes when neither the version nor a reader holds it; `open` removes what no edit
- *   names, so that the files on disk are those that are live.
- * - Damage is thrown as `StorageCorruption`, from reads and jobs alike, and never read as "not found".
+ * - Tables are durable before the edit that names them; an edit is durable before anything that it
+ *   makes superfluous is removed.
+ * - Generations are flushed in order: what a crash leaves is everything up to `flushedThrough`, and
+ *   nothing after it.
+ * - A file number is never used twice. A file goes when neither the version nor a reader holds it;
+ *   `open` removes what no edit names, so that the files on disk are those that are live.
+ * - Damage is thrown as `StorageCorruption`, from reads and jobs alike, and never read as "not
+ *   found".
  *
- * Replacing an interval (a snapshot ingested behind a barrier, a replica removed): one edit cuts [lower, upper) out of all fragments
- * of tables and adds the new tables on level 2, where nothing can lie under them. Memtables must hold no key of the interval that was
- * put before; what is put later lies over the new tables as usual.
+ * Replacing an interval (a snapshot ingested behind a barrier, a replica removed): one edit cuts
+ * [lower, upper) out of all fragments of tables and adds the new tables on level 2, where nothing
+ * can lie under them. Memtables must hold no key of the interval that was put before; what is put
+ * later lies over the new tables as usual.
  *
- * Left out for now, and why. Compression: a block says its kind, 0 is the only one. Versions of a key in tables: snapshots keep
- * whole files instead, which costs disk for as long as they live. Moving a table down without rewriting it. Reclaiming what
- * was cut out of a table before a compaction comes by. Parallel jobs: one keeps up with what two cores can write. Caches of rows
+ * Left out for now, and why. Compression: a block says its kind, 0 is the only one. Versions of a
+ * key in tables: snapshots keep whole files instead, which costs disk for as long as they live.
+ * Moving a table down without rewriting it. Reclaiming what was cut out of a table before a
+ * compaction comes by. Parallel jobs: one keeps up with what two cores can write. Caches of rows
  * and key places. Slabs for the block cache: each block is an own array.
  */
 import type { Disk } from "../disk/disk.ts"
@@ -71,7 +81,10 @@ export interface ReplaceInterval {
   readonly intervals: ReadonlyArray<Interval>
   /** `undefined`: the intervals become empty. */
   readonly spillPath?: string | undefined
-  /** `crc32` of the whole spill, to be checked, so that damage to it is not copied under new checksums. */
+  /**
+   * `crc32` of the whole spill, to be checked, so that damage to it is not copied under new
+   * checksums.
+   */
   readonly spillChecksum?: number | undefined
 }
 
@@ -120,8 +133,9 @@ export class Engine {
   private level1From: Uint8Array | undefined
 
   /**
-   * Reads the manifest, repairs what a crash left (a torn last edit, orphans), and makes it durable. Throws `StorageCorruption`
-   * where bytes are damaged or a live table is missing, `NewerFormat` where a later version wrote; then nothing is changed.
+   * Reads the manifest, repairs what a crash left (a torn last edit, orphans), and makes it
+   * durable. Throws `StorageCorruption` where bytes are damaged or a live table is missing,
+   * `NewerFormat` where a later version wrote; then nothing is changed.
    */
   static open(
     disk: Disk,
@@ -186,8 +200,9 @@ export class Engine {
   }
 
   /**
-   * Whether a batch of `bytes` (keys, values, and `entryOverheadBytes` for each) may be put now, after a `seal` if `needsSeal`.
-   * False is backpressure: the active memtable is full and no more can be sealed before a flush is installed.
+   * Whether a batch of `bytes` (keys, values, and `entryOverheadBytes` for each) may be put now,
+   * after a `seal` if `needsSeal`. False is backpressure: the active memtable is full and no more
+   * can be sealed before a flush is installed.
    */
   canWrite(bytes: number): boolean {
     return !this.isOver(bytes) || this.canSeal
@@ -204,8 +219,8 @@ export class Engine {
   }
 
   /**
-   * Ends the active memtable; returns the generation with which all that was put so far will be flushed. An empty memtable is not
-   * sealed, and the generation before it is returned.
+   * Ends the active memtable; returns the generation with which all that was put so far will be
+   * flushed. An empty memtable is not sealed, and the generation before it is returned.
    */
   seal(): number {
     const { generation, isEmpty } = this.memtables[0]
@@ -228,8 +243,9 @@ export class Engine {
   // ---- Reads
 
   /**
-   * The value of `key`, now or at a snapshot. It is never changed or reused by the engine, so it may be kept; it must not be
-   * written to, because it may be a view of a cached block. (From a memtable it is a copy: arenas are reused.)
+   * The value of `key`, now or at a snapshot. It is never changed or reused by the engine, so it
+   * may be kept; it must not be written to, because it may be a view of a cached block. (From a
+   * memtable it is a copy: arenas are reused.)
    */
   get(key: Uint8Array, snapshot?: EngineSnapshot): Uint8Array | undefined {
     const view = snapshot as ReadView | undefined
@@ -308,7 +324,10 @@ export class Engine {
 
   // ---- Jobs
 
-  /** The next piece of long work, for `runJob`; `undefined` while one is under way or when there is none. */
+  /**
+   * The next piece of long work, for `runJob`; `undefined` while one is under way or when there is
+   * none.
+   */
   nextJob(): EngineJob | undefined {
     if (this.running !== undefined) return undefined
     this.running = this.flushJob() ?? this.compactJob()
@@ -316,9 +335,9 @@ export class Engine {
   }
 
   /**
-   * The job that replaces intervals; it is in force once `installed` was called for it. Requires that no job is under way and that
-   * no memtable holds a key of the intervals: the caller has sealed, waited until `flushedThrough` reached that
-   * generation, and put no key of them since.
+   * The job that replaces intervals; it is in force once `installed` was called for it. Requires
+   * that no job is under way and that no memtable holds a key of the intervals: the caller has
+   * sealed, waited until `flushedThrough` reached that generation, and put no key of them since.
    */
   replaceInterval(request: ReplaceInterval): EngineJob {
     assert(this.running === undefined, "one job is under way at a time")
@@ -354,8 +373,8 @@ export class Engine {
   }
 
   /**
-   * Gives up a job that threw (a full disk): `nextJob` will hand it out again, an ingest must be asked for again. What it wrote
-   * is listed for removal.
+   * Gives up a job that threw (a full disk): `nextJob` will hand it out again, an ingest must be
+   * asked for again. What it wrote is listed for removal.
    */
   abandon(job: EngineJob): void {
     assert(this.running?.id === job.id && this.pending === undefined, "a running job is given up")
@@ -363,7 +382,9 @@ export class Engine {
     this.nextFileNumber = this.tables.abandonFrom(job.firstFileNumber)
   }
 
-  /** The manifest edit that makes a job's result count. Next: `runManifestWrite`, then `installed`. */
+  /**
+   * The manifest edit that makes a job's result count. Next: `runManifestWrite`, then `installed`.
+   */
   complete(job: EngineJob, result: EngineJobResult): ManifestWrite {
     assert(this.running?.id === job.id && result.id === job.id, "the running job is completed")
     assert(this.pending === undefined, "one edit is under way")
@@ -409,7 +430,10 @@ export class Engine {
     }
   }
 
-  /** Files that nothing needs any more, each listed once: remove them (`removeFiles`). `open` removes those that were not. */
+  /**
+   * Files that nothing needs any more, each listed once: remove them (`removeFiles`). `open`
+   * removes those that were not.
+   */
   obsoleteFiles(): ReadonlyArray<string> {
     return this.tables.takeObsolete()
   }
@@ -438,7 +462,10 @@ export class Engine {
     return [...this.version.files()].map((file) => tablePath(this.directory, file)).sort()
   }
 
-  /** Reads all live tables from the disk and checks every byte; throws `StorageCorruption`. Returns the blocks read. */
+  /**
+   * Reads all live tables from the disk and checks every byte; throws `StorageCorruption`. Returns
+   * the blocks read.
+   */
   verify(): number {
     let blocks = 0
     const seen = new Set<number>()

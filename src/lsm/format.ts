@@ -1,8 +1,10 @@
 /**
- * The engine's files, in bytes. Stored: do not change; a change is a new `formatVersion` that still reads the old one.
+ * The engine's files, in bytes. Stored: do not change; a change is a new `formatVersion` that still
+ * reads the old one.
  *
- * All numbers are little-endian. Every byte of every file lies under some CRC-32, and every CRC-32 is seeded by the number
- * of the file and the offset of what it covers, so that good bytes in the wrong place are caught as well.
+ * All numbers are little-endian. Every byte of every file lies under some CRC-32, and every CRC-32
+ * is seeded by the number of the file and the offset of what it covers, so that good bytes in the
+ * wrong place are caught as well.
  *
  *     NNNNNNNN.table     header block* filter index footer
  *       header   16      magic u32, format version u32, low half of the file number u32, crc u32 of these 12 bytes
@@ -19,8 +21,8 @@
  *     NNNNNNNN.manifest  sector*          (manifest.ts)
  *     CURRENT            magic u32, format version u32, number of the manifest u64, crc u32 of these 16 bytes
  *
- * The first entry after a restart shares nothing with the one before it. An entry's key is unique in its table: a table
- * holds one version of a key.
+ * The first entry after a restart shares nothing with the one before it. An entry's key is unique
+ * in its table: a table holds one version of a key.
  */
 
 import { StorageCorruption } from "../disk/disk.ts"
@@ -40,9 +42,14 @@ export const currentBytes = 20
 
 export const kinds = { delete: 0, put: 1 } as const
 
-/** Longest key: a 2 KiB key with the bytes that place it, and room to spare. Fits the 16 bits of a memtable's node. */
+/**
+ * Longest key: a 2 KiB key with the bytes that place it, and room to spare. Fits the 16 bits of a
+ * memtable's node.
+ */
 export const maxKeyBytes = 4096
-/** Longest value: a 1 MiB value with its record header, and range-local tables, with room to spare. */
+/**
+ * Longest value: a 1 MiB value with its record header, and range-local tables, with room to spare.
+ */
 export const maxValueBytes = 8 * 1024 * 1024
 
 /** A file of a format that a later version wrote. Nothing is changed; the node does not start. */
@@ -72,7 +79,10 @@ export function checkFormat(path: string, offset: number, found: number): void {
   }
 }
 
-/** CRC-32 of `bytes` for its place: two places never give the same checksum to the same bytes below 2^32 files or bytes. */
+/**
+ * CRC-32 of `bytes` for its place: two places never give the same checksum to the same bytes below
+ * 2^32 files or bytes.
+ */
 export function placedChecksum(bytes: Uint8Array, fileNumber: number, offset: number): number {
   return crc32(bytes, (Math.imul(fileNumber, 0x9e3779b1) ^ offset) >>> 0)
 }

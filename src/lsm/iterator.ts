@@ -22,8 +22,9 @@ export interface IteratorOptions {
 }
 
 /**
- * The live pairs of [lower, upper) at one moment, in order: `while (iterator.next()) use(iterator.key, iterator.value)`, then
- * `close`. Later writes, flushes, compactions and ingests do not show.
+ * The live pairs of [lower, upper) at one moment, in order: `while (iterator.next())
+ * use(iterator.key, iterator.value)`, then `close`. Later writes, flushes, compactions and ingests
+ * do not show.
  */
 export class EngineIterator {
   private readonly cursor: Cursor
@@ -73,8 +74,8 @@ export class EngineIterator {
   }
 
   /**
-   * Moves, in either direction, so that `next` gives the first pair at or after `key`; of a reverse iterator: the last pair before
-   * `key`. A key outside the bounds means the bound.
+   * Moves, in either direction, so that `next` gives the first pair at or after `key`; of a reverse
+   * iterator: the last pair before `key`. A key outside the bounds means the bound.
    */
   seek(key: Uint8Array): void {
     assert(!this.closed, "an iterator is used before it is closed")
@@ -100,7 +101,10 @@ export class EngineIterator {
     return this.valueCopy
   }
 
-  /** The cursor under the iterator, for those who read its stretches of bytes in place: valid until it moves. */
+  /**
+   * The cursor under the iterator, for those who read its stretches of bytes in place: valid until
+   * it moves.
+   */
   get pair(): Cursor {
     assert(this.onPair, "an iterator is read after next gave true")
     return this.cursor

@@ -1,8 +1,10 @@
 /**
- * The engine's long work, as free functions over a `Disk`: a job is plain data that crosses to a worker thread (arenas are shared,
- * not copied), and so is its result. Nothing here knows an `Engine`.
+ * The engine's long work, as free functions over a `Disk`: a job is plain data that crosses to a
+ * worker thread (arenas are shared, not copied), and so is its result. Nothing here knows an
+ * `Engine`.
  *
- * A job writes tables, syncs each, then syncs the folder; only then does the engine make the manifest edit that counts them in.
+ * A job writes tables, syncs each, then syncs the folder; only then does the engine make the
+ * manifest edit that counts them in.
  */
 import type { Disk } from "../disk/disk.ts"
 import { StorageCorruption } from "../disk/disk.ts"
@@ -88,7 +90,8 @@ export function runJob(disk: Disk, job: EngineJob): EngineJobResult {
 
 function compact(disk: Disk, job: CompactJob): EngineJobResult {
   const tables = new Map<number, Table>()
-  // Past the block cache: what is rewritten is verified from the file, so damage is never copied into a new checksum.
+  // Past the block cache: what is rewritten is verified from the file, so damage is never copied
+  // into a new checksum.
   const tableOf = (fragment: Fragment) => {
     let table = tables.get(fragment.fileNumber)
     if (table === undefined) {
@@ -144,7 +147,8 @@ function writeTables(
   let writer: TableWriter | undefined
   for (cursor.seek(undefined); cursor.valid; cursor.advance()) {
     if (dropDeletes && cursor.kind === kinds.delete) continue
-    // A table of an ingest never spans the gap between two intervals: it would lie over keys that it does not replace.
+    // A table of an ingest never spans the gap between two intervals: it would lie over keys that
+    // it does not replace.
     let crossed = false
     while (interval < intervals.length && !isBelow(cursor, intervals[interval].upper)) {
       interval++
@@ -192,7 +196,10 @@ function writeNew(disk: Disk, path: string, bytes: Uint8Array): void {
   file.close()
 }
 
-/** Removes files that nothing refers to any more. Their names may come back after a power loss; `open` removes them then. */
+/**
+ * Removes files that nothing refers to any more. Their names may come back after a power loss;
+ * `open` removes them then.
+ */
 export function removeFiles(disk: Disk, paths: ReadonlyArray<string>): void {
   for (const path of paths) disk.remove(path)
 }

@@ -1,6 +1,7 @@
 /**
- * The manifest: which tables are live, as a log of edits. CURRENT names the manifest in force; a new one is written whole and
- * synced before CURRENT is replaced by a rename, so there is always exactly one.
+ * The manifest: which tables are live, as a log of edits. CURRENT names the manifest in force; a
+ * new one is written whole and synced before CURRENT is replaced by a rename, so there is always
+ * exactly one.
  *
  * A manifest is a sequence of 512-byte sectors, the unit that a disk writes whole:
  *
@@ -12,17 +13,18 @@
  *      12  payload, then zeros
  *     511  u8   0xff
  *
- * The header's payload: magic u32, format version u32, number of the manifest u64. Edit 1 is the whole state; each later one
- * is a change:
+ * The header's payload: magic u32, format version u32, number of the manifest u64. Edit 1 is the
+ * whole state; each later one is a change:
  *
  *     flushedThrough u64, lastSequence u64, nextFileNumber u64, removed files u32, file u64*, added fragments u32, fragment*
  *     fragment = level u8, run u64, file u64, size u32, live bytes u32, entries u32, checksum u32,
  *                length of lower u16, lower, length of upper u16, upper
  *
- * *Torn or damaged?* Each edit is synced before the next is written, so only the last one can be torn. A sector whose write never
- * happened, or only in front, is short or ends in a zero byte, and a written one ends in 0xff. So an edit that lacks sectors in
- * that way, with nothing of a later edit behind it, is a torn tail and ends the log; anything else wrong is damage and refused.
- * The header and edit 1 were synced before CURRENT named the file: there damage is always damage.
+ * *Torn or damaged?* Each edit is synced before the next is written, so only the last one can be
+ * torn. A sector whose write never happened, or only in front, is short or ends in a zero byte, and
+ * a written one ends in 0xff. So an edit that lacks sectors in that way, with nothing of a later
+ * edit behind it, is a torn tail and ends the log; anything else wrong is damage and refused. The
+ * header and edit 1 were synced before CURRENT named the file: there damage is always damage.
  */
 import type { Disk } from "../disk/disk.ts"
 import { DiskError, StorageCorruption } from "../disk/disk.ts"
@@ -68,7 +70,10 @@ export interface ManifestEnd {
   readonly editNumber: number
 }
 
-/** Bytes to write and sync before the edit counts; plain data that crosses threads. `runManifestWrite` carries it out. */
+/**
+ * Bytes to write and sync before the edit counts; plain data that crosses threads.
+ * `runManifestWrite` carries it out.
+ */
 export interface ManifestWrite {
   readonly id: number
   readonly directory: string
@@ -225,7 +230,10 @@ export function readCurrent(disk: Disk, directory: string): number {
   return new ByteReader(bytes, 8).u64()
 }
 
-/** Reads a manifest. `torn` = its last edit never became whole, so nothing may be appended to the file. */
+/**
+ * Reads a manifest. `torn` = its last edit never became whole, so nothing may be appended to the
+ * file.
+ */
 export function readManifest(
   disk: Disk,
   directory: string,
@@ -323,7 +331,10 @@ class ManifestLog {
     )
   }
 
-  /** Marks the log as torn if what stands at `at` and behind can be what a cut-off write left; else throws. */
+  /**
+   * Marks the log as torn if what stands at `at` and behind can be what a cut-off write left; else
+   * throws.
+   */
   private acceptTear(at: number): void {
     // Edit 1 is number 1: it and the header were synced before the file was put in force.
     if (this.editNumber < 2) corrupt(this.path, at, "a whole sector", "a damaged one")

@@ -1,6 +1,7 @@
 /**
- * A memtable: a skiplist (Pugh, 1990) in one SharedArrayBuffer, so that a worker thread flushes it where it lies. No object
- * per entry: a node is a run of 32-bit words, a pointer is the index of its first word, 0 is none.
+ * A memtable: a skiplist (Pugh, 1990) in one SharedArrayBuffer, so that a worker thread flushes it
+ * where it lies. No object per entry: a node is a run of 32-bit words, a pointer is the index of
+ * its first word, 0 is none.
  *
  *     word 0, 1   first eight bytes of the key as two big-endian numbers, zero-padded: most comparisons end here
  *          2      length of the key | kind << 16 | height << 24
@@ -10,11 +11,13 @@
  *          6, 7   sequence, low and high
  *          8...   one pointer per level, then the bytes of the key, then (at first) those of the value
  *
- * Order is (key ascending, sequence descending). A new version of a key takes the place of the one before it when no snapshot
- * or iterator can still see that one; so a key that is written all the time (a state key) does not fill the table.
+ * Order is (key ascending, sequence descending). A new version of a key takes the place of the one
+ * before it when no snapshot or iterator can still see that one; so a key that is written all the
+ * time (a state key) does not fill the table.
  *
- * Nothing is freed: space goes by bumping a mark, and the arena goes back to its pool whole. An arena that is too small is
- * copied to one of twice the size; the old one stays as it was for whoever still holds a view of it.
+ * Nothing is freed: space goes by bumping a mark, and the arena goes back to its pool whole. An
+ * arena that is too small is copied to one of twice the size; the old one stays as it was for
+ * whoever still holds a view of it.
  */
 import { assert } from "../lib/assert.ts"
 import { emptyBytes } from "../lib/bytes.ts"
@@ -91,8 +94,8 @@ export class Memtable {
   }
 
   /**
-   * Puts (or, with kind `delete`, marks as deleted) `key` with the value `valueHead ‖ valueTail`. `sequence` must be above
-   * all before it. Versions up to `pinnedSequence` are kept.
+   * Puts (or, with kind `delete`, marks as deleted) `key` with the value `valueHead ‖ valueTail`.
+   * `sequence` must be above all before it. Versions up to `pinnedSequence` are kept.
    */
   write(
     key: Uint8Array,
@@ -144,7 +147,10 @@ export class Memtable {
     return this.words[node + 7] * 2 ** 32 + this.words[node + 6]
   }
 
-  /** A copy, not shared: readers may keep it, and what cannot read shared memory (TextDecoder) can read it. */
+  /**
+   * A copy, not shared: readers may keep it, and what cannot read shared memory (TextDecoder) can
+   * read it.
+   */
   copyValue(node: number): Uint8Array {
     const offset = this.words[node + 5]
     return this.bytes.slice(offset, offset + this.words[node + 3])
@@ -207,7 +213,10 @@ export class Memtable {
     )
   }
 
-  /** The first node at or after a key. With `remember`, `before` then holds the node before it on every level. */
+  /**
+   * The first node at or after a key. With `remember`, `before` then holds the node before it on
+   * every level.
+   */
   private locate(bytes: Uint8Array, offset: number, length: number, remember: boolean): number {
     const words = this.words
     const prefix0 = prefixWord(bytes, offset, length)
@@ -220,7 +229,8 @@ export class Memtable {
     for (let level = this.height - 1; level >= 0; level--) {
       for (;;) {
         next = words[node + headerWords + level]
-        // A node already found to lie at or after the key on the level above need not be compared again.
+        // A node already found to lie at or after the key on the level above need not be compared
+        // again.
         if (next === 0 || next === known) break
         const first = words[next]
         if (first !== prefix0) {
@@ -318,7 +328,10 @@ function prefixWord(bytes: Uint8Array, offset: number, length: number): number {
   return word >>> 0
 }
 
-/** Arenas of one size, kept for the next memtable: a new one of 24 MiB costs milliseconds, because it comes zeroed. */
+/**
+ * Arenas of one size, kept for the next memtable: a new one of 24 MiB costs milliseconds, because
+ * it comes zeroed.
+ */
 export class ArenaPool {
   private readonly arenaBytes: number
   private readonly kept: Array<SharedArrayBuffer> = []
@@ -402,7 +415,10 @@ export class MemtableCursor implements Cursor {
     this.show(node)
   }
 
-  /** `from` is the oldest version of its key: the one to show is the newest that may be seen, if there is one. */
+  /**
+   * `from` is the oldest version of its key: the one to show is the newest that may be seen, if
+   * there is one.
+   */
   private settleBackward(from: number): void {
     const memtable = this.memtable
     let node = from

@@ -4,8 +4,9 @@ import type { Cursor } from "./cursor.ts"
 import { compareRanges } from "./cursor.ts"
 
 /**
- * Several sources as one, newest source first: where two hold the same key the newer one's entry is shown and the older one's
- * is passed over. Choosing is linear: there are at most eight sources, and usually fewer than four.
+ * Several sources as one, newest source first: where two hold the same key the newer one's entry is
+ * shown and the older one's is passed over. Choosing is linear: there are at most eight sources,
+ * and usually fewer than four.
  *
  * Invariant, asserted: a newer source's version of a key has the higher sequence.
  */

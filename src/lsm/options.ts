@@ -7,11 +7,16 @@ import { deepestLevel } from "./version.ts"
 /** Sorted runs that a point read may look into, whatever was written. */
 export const maxRuns = 8
 
-/** All sizes have defaults that follow `memtableBytes`, so that a tiny memtable makes a tiny engine. */
+/**
+ * All sizes have defaults that follow `memtableBytes`, so that a tiny memtable makes a tiny engine.
+ */
 export interface EngineOptions {
   /** Above this a memtable should be sealed. */
   readonly memtableBytes: number
-  /** An arena's size at first: the memtable and the largest batch should fit. A larger batch makes it grow by copying. */
+  /**
+   * An arena's size at first: the memtable and the largest batch should fit. A larger batch makes
+   * it grow by copying.
+   */
   readonly arenaBytes?: number
   /** Arenas made by `open`, so that the first seals need not wait for zeroed memory. */
   readonly readyArenas?: number

@@ -6,8 +6,8 @@ import type { ManifestEnd, ManifestState } from "./manifest.ts"
 import { newManifest, readCurrent, readManifest } from "./manifest.ts"
 
 /**
- * What the manifest in force says, made durable, with nothing else left in the folder; a folder without an engine gets one. All
- * checks come before the first change.
+ * What the manifest in force says, made durable, with nothing else left in the folder; a folder
+ * without an engine gets one. All checks come before the first change.
  */
 export function openManifest(
   disk: Disk,
@@ -26,8 +26,8 @@ export function openManifest(
     throw new StorageCorruption({ path, offset: 0, expected, actual: "no file" })
   }
 
-  // The process may have died between writing and syncing. What was read must be durable before anything is built on it or removed
-  // because of it.
+  // The process may have died between writing and syncing. What was read must be durable before
+  // anything is built on it or removed because of it.
   const manifest = disk.open(manifestPath(directory, fileNumber))
   manifest.sync()
   manifest.close()

@@ -16,7 +16,10 @@ export interface RunCursorOptions {
   readonly upper?: Uint8Array | undefined
 }
 
-/** A position in a run: from block to block, from fragment to fragment, never outside a fragment's bounds. */
+/**
+ * A position in a run: from block to block, from fragment to fragment, never outside a fragment's
+ * bounds.
+ */
 export class RunCursor extends BlockCursor implements Cursor {
   private readonly run: Run
   private readonly options: RunCursorOptions
@@ -125,7 +128,10 @@ export class RunCursor extends BlockCursor implements Cursor {
     }
   }
 
-  /** Takes fragment `index`; false when it and all after it (in the cursor's direction) are out of the bounds asked for. */
+  /**
+   * Takes fragment `index`; false when it and all after it (in the cursor's direction) are out of
+   * the bounds asked for.
+   */
   private open(index: number): boolean {
     const { lower, upper, reverse, tableOf } = this.options
     const fragment = this.run[index]

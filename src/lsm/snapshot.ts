@@ -2,8 +2,9 @@ import type { Memtable } from "./memtable.ts"
 import type { Version } from "./version.ts"
 
 /**
- * The engine's content at one moment. It holds the memtables and the version that made it up, so nothing that flushes,
- * compactions and ingests do later shows; and it keeps their arenas and files from being freed: release it soon.
+ * The engine's content at one moment. It holds the memtables and the version that made it up, so
+ * nothing that flushes, compactions and ingests do later shows; and it keeps their arenas and files
+ * from being freed: release it soon.
  */
 export interface EngineSnapshot {
   readonly sequence: number

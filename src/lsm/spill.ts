@@ -1,6 +1,7 @@
 /**
- * A spill file: sorted pairs that wait to be ingested, `u32 key length ‖ u32 value length ‖ key ‖ value`, nothing else. The caller writes
- * and removes it; it belongs to one process, so it need not be synced.
+ * A spill file: sorted pairs that wait to be ingested, `u32 key length ‖ u32 value length ‖ key ‖
+ * value`, nothing else. The caller writes and removes it; it belongs to one process, so it need not
+ * be synced.
  */
 import type { Disk, DiskFile } from "../disk/disk.ts"
 import { StorageCorruption } from "../disk/disk.ts"

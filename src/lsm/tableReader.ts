@@ -33,8 +33,9 @@ interface Footer {
 }
 
 /**
- * One table, read-only. Opened by its first use, when header, footer, index and filter are verified; data blocks are
- * verified whenever they are read from the file. Anything wrong throws `StorageCorruption`: it is never "not found".
+ * One table, read-only. Opened by its first use, when header, footer, index and filter are
+ * verified; data blocks are verified whenever they are read from the file. Anything wrong throws
+ * `StorageCorruption`: it is never "not found".
  */
 export class Table {
   readonly identity: TableIdentity
@@ -89,7 +90,10 @@ export class Table {
     )
   }
 
-  /** Index of the first block whose last key is at or after `key`; the count of blocks when there is none. */
+  /**
+   * Index of the first block whose last key is at or after `key`; the count of blocks when there is
+   * none.
+   */
   firstBlockAtOrAfter(key: Uint8Array): number {
     this.load()
     let low = 0
@@ -133,7 +137,10 @@ export class Table {
     return content
   }
 
-  /** Reads every byte of the file past the cache and checks all that can be checked. Returns the data blocks read. */
+  /**
+   * Reads every byte of the file past the cache and checks all that can be checked. Returns the
+   * data blocks read.
+   */
   verify(): number {
     this.close()
     this.load()
@@ -261,7 +268,10 @@ export class Table {
     return footer
   }
 
-  /** Blocks must lie one behind the other from the header to the filter, so that no byte is outside every checksum. */
+  /**
+   * Blocks must lie one behind the other from the header to the filter, so that no byte is outside
+   * every checksum.
+   */
   private parseIndex(footer: Footer): Uint32Array {
     const starts = new Uint32Array(footer.blocks)
     let at = 0

@@ -7,7 +7,10 @@ import type { ManifestEnd } from "./manifest.ts"
 import { Table } from "./tableReader.ts"
 import type { Fragment, Version } from "./version.ts"
 
-/** The open tables of an engine: one for each file that a kept version holds. A file that none holds any more is obsolete. */
+/**
+ * The open tables of an engine: one for each file that a kept version holds. A file that none holds
+ * any more is obsolete.
+ */
 export class TableSet {
   private readonly disk: Disk
   private readonly directory: string
@@ -66,7 +69,10 @@ export class TableSet {
     this.obsolete.push(manifestPath(this.directory, end.fileNumber))
   }
 
-  /** Lists what a job that failed left, all tables from a number on; returns a file number above them. */
+  /**
+   * Lists what a job that failed left, all tables from a number on; returns a file number above
+   * them.
+   */
   abandonFrom(firstFileNumber: number): number {
     let next = firstFileNumber
     for (const name of this.disk.list(this.directory)) {

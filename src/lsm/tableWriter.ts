@@ -37,7 +37,10 @@ export interface TableWriterOptions {
 /** Bytes gathered before they are handed to the file. */
 const chunkBytes = 256 * 1024
 
-/** Writes one table, front to back. `finish` syncs it; its name is durable once the folder is synced. */
+/**
+ * Writes one table, front to back. `finish` syncs it; its name is durable once the folder is
+ * synced.
+ */
 export class TableWriter {
   private readonly fileNumber: number
   private readonly options: TableWriterOptions

@@ -1,10 +1,11 @@
 /**
- * What the engine holds at one moment: an immutable list of sorted runs, newest first. Readers keep the version with which
- * they began; a file goes when no version that holds it is kept any more.
+ * What the engine holds at one moment: an immutable list of sorted runs, newest first. Readers keep
+ * the version with which they began; a file goes when no version that holds it is kept any more.
  *
- * A run is a list of *fragments*, disjoint and in order: a fragment is an interval of the keys of one table file. Most
- * fragments are whole tables; one is cut when a compaction takes only a slice of it, or when its keys are replaced by an
- * ingested snapshot. So hiding an interval costs a read nothing, and a compaction can be as small as we like.
+ * A run is a list of *fragments*, disjoint and in order: a fragment is an interval of the keys of
+ * one table file. Most fragments are whole tables; one is cut when a compaction takes only a slice
+ * of it, or when its keys are replaced by an ingested snapshot. So hiding an interval costs a read
+ * nothing, and a compaction can be as small as we like.
  */
 import { assert } from "../lib/assert.ts"
 import { compareBytes } from "../lib/bytes.ts"
@@ -46,7 +47,10 @@ export class Version {
   /** All runs that are not empty, in the order in which a read must look. */
   readonly runs: ReadonlyArray<Run>
   readonly fragments: ReadonlyArray<Fragment>
-  /** The engine while the version is the present one, and each snapshot or iterator that began with it. */
+  /**
+   * The engine while the version is the present one, and each snapshot or iterator that began with
+   * it.
+   */
   holders = 0
 
   constructor(fragments: ReadonlyArray<Fragment>) {
@@ -98,7 +102,9 @@ function sortedRun(fragments: Array<Fragment>): Run {
   return fragments
 }
 
-/** Index of the first fragment whose upper bound lies after `key`: the only one that can hold it. */
+/**
+ * Index of the first fragment whose upper bound lies after `key`: the only one that can hold it.
+ */
 export function firstFragmentAfter(run: Run, key: Uint8Array): number {
   let low = 0
   let high = run.length
@@ -110,7 +116,10 @@ export function firstFragmentAfter(run: Run, key: Uint8Array): number {
   return low
 }
 
-/** Index of the first fragment whose lower bound is at or after `key`; those before it can hold keys before `key`. */
+/**
+ * Index of the first fragment whose lower bound is at or after `key`; those before it can hold keys
+ * before `key`.
+ */
 export function firstFragmentFrom(run: Run, key: Uint8Array): number {
   let low = 0
   let high = run.length

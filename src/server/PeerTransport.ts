@@ -3,6 +3,7 @@ import type { ByteWriter } from "../lib/byteWriter.ts"
 import type { NodeId } from "../types.ts"
 import { beginFrame, endFrame } from "../wire/frames.ts"
 import { type PeerHello, peerKinds } from "../wire/peer.ts"
+import { isSocketBug } from "../wire/SocketBug.ts"
 import { ListenFailed } from "./ListenFailed.ts"
 import { InboundEnd, OutboundEnd } from "./peerEnds.ts"
 
@@ -54,7 +55,7 @@ export interface PeerAddress {
 export interface PeerTransportShape {
   /** Where it listens. */
   readonly address: { readonly host: string; readonly port: number }
-  /** Gathers one message for a node; `encode` writes its payload, at most 16 MiB. A node that is not a peer is a bug. */
+  /** Gathers one message for a node; `encode` writes its payload, at most 16 MiB. A node of no known address is unreachable. */
   readonly send: <A>(
     to: NodeId,
     encode: (writer: ByteWriter, message: A) => void,
@@ -111,6 +112,8 @@ class Transport {
   readonly options: PeerTransportOptions
   readonly peers = new Map<NodeId, Peer>()
   readonly inbound = new Set<InboundEnd>()
+  /** Nodes without an address that frames were meant for since the last flush. */
+  private readonly strangers = new Set<NodeId>()
   private readonly queueBytes: number
   private readonly logged = new Set<string>()
   private readonly log: (text: string) => void
@@ -125,7 +128,8 @@ class Transport {
     const peer = this.peers.get(to)
     const end = peer?.end
     if (peer === undefined || end?.state !== "open" || end.outbox.pendingBytes > this.queueBytes) {
-      if (peer !== undefined) {
+      if (peer === undefined) this.strangers.add(to)
+      else {
         peer.dropping = true
         peer.droppedFrames++
       }
@@ -145,6 +149,10 @@ class Transport {
       peer.dropping = false
       this.options.onUnreachable(peer.node)
     }
+    for (const node of this.strangers) {
+      this.strangers.delete(node)
+      this.options.onUnreachable(node)
+    }
   }
 
   /** Once per reason, so that a peer that keeps trying does not fill the log. */
@@ -153,6 +161,13 @@ class Transport {
     if (this.logged.size >= 1000) this.logged.clear()
     this.logged.add(text)
     this.log(text)
+  }
+
+  /** A peer is there: its next trouble is news again. */
+  private forget(node: NodeId): void {
+    for (const text of this.logged) {
+      if (text.startsWith(`no connection to n${node}:`)) this.logged.delete(text)
+    }
   }
 
   /** Why a hello is not accepted; `expected` when it is known whom we called. */
@@ -201,6 +216,7 @@ class Transport {
       admit: (hello) => this.problemOf(hello, peer.node),
       opened: () => {
         peer.end = end
+        this.forget(peer.node)
         this.log(`connected to n${peer.node}`)
       },
       closed: (reason) => {
@@ -291,12 +307,14 @@ function listen(transport: Transport) {
               socket.data = transport.accept(socket)
             },
             data: (socket, chunk) => socket.data.received(chunk),
-            drain: (socket) => socket.data.flush(),
+            drain: (socket) => socket.data.drained(),
             close: (socket) => {
               socket.data.drop("")
               transport.inbound.delete(socket.data)
             },
-            error: (socket, error) => socket.data.drop(`socket error: ${error.message}`),
+            error: (socket, error) => {
+              if (!isSocketBug(error)) socket.data.drop(`socket error: ${error.message}`)
+            },
           },
         }),
       catch: (cause) => new ListenFailed({ what: "peers", host, port, cause }),
@@ -327,9 +345,6 @@ function keepConnected(transport: Transport, peer: Peer, outbound: Set<OutboundE
         ? Effect.failCause(exit.cause)
         : Effect.void
     }),
-    Effect.tapError((lost) =>
-      Effect.sync(() => transport.logOnce(`no connection to n${peer.node}: ${lost.reason}`)),
-    ),
   )
   return session.pipe(Effect.retry(schedule), Effect.forever)
 }
@@ -346,6 +361,7 @@ function connection(transport: Transport, peer: Peer, outbound: Set<OutboundEnd>
       if (over) return
       over = true
       clearTimeout(timer)
+      transport.logOnce(`no connection to n${peer.node}: ${reason}`)
       if (end !== undefined) outbound.delete(end)
       resume(Effect.fail(new PeerLost({ reason })))
     }
@@ -361,9 +377,11 @@ function connection(transport: Transport, peer: Peer, outbound: Set<OutboundEnd>
           if (!over) outbound.add(end)
         },
         data: (_, chunk) => end?.received(chunk),
-        drain: () => end?.flush(),
+        drain: () => end?.drained(),
         close: () => (end === undefined ? lost("closed") : end.drop("connection closed")),
-        error: (_, error) => end?.drop(`socket error: ${error.message}`),
+        error: (_, error) => {
+          if (!isSocketBug(error)) end?.drop(`socket error: ${error.message}`)
+        },
         connectError: (_, error) => lost(error.message),
       },
     })

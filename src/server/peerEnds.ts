@@ -25,7 +25,7 @@ abstract class PeerEnd {
   protected readonly decoder = new FrameDecoder(limits.helloBytes)
   readonly outbox = new Outbox()
   state: "hello" | "open" | "closing" | "closed" = "hello"
-  /** Counted by the transport's sweep; set to 0 whenever the other side is heard. */
+  /** Counted by the transport's sweep; set to 0 at every sign of life of the other side. */
   sweepsSilent = 0
   private ended = false
 
@@ -62,6 +62,12 @@ abstract class PeerEnd {
       this.ended = true
       this.socket.end()
     }
+  }
+
+  /** The kernel has room again, which it has because the other side took what was sent: a sign of life. */
+  drained(): void {
+    this.sweepsSilent = 0
+    this.flush()
   }
 
   /** Says why, then closes. */

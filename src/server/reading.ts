@@ -15,7 +15,7 @@ export interface ReadContext {
   readonly settings: StoreSettings
 }
 
-export function receiptOf(context: ReadContext, level: Consistency): Receipt {
+function receiptOf(context: ReadContext, level: Consistency): Receipt {
   const { replica } = context
   return {
     level,

@@ -241,7 +241,11 @@ describe("native door", () => {
         requestFrame(put(doors, utf8("k"), new Uint8Array(limits.valueBytes))),
       )
       for (const request of more) raw.write(request)
-      await Bun.sleep(100)
+      let before = -1
+      while (raw.unsentBytes !== before) {
+        before = raw.unsentBytes
+        await Bun.sleep(100)
+      }
       expect(raw.unsentBytes).toBeGreaterThan(32 * 1024 * 1024)
       raw.resume()
       await raw.until(() => raw.frames.length === 264)
@@ -304,6 +308,31 @@ describe("native door", () => {
       expect(cut._tag === "Page" && cut.entries.length).toBe(2)
       expect(cut._tag === "Page" && text((cut.next as Uint8Array).subarray(6))).toBe("{t}a2")
     }))
+
+  test("a connection without a handshake, and one too many, are told so and closed", () =>
+    withDoors(
+      { nodes: 1, door: { connectionsMax: 2, handshakeTimeoutMs: 20, sweepMs: 20 } },
+      async (doors) => {
+        const first = await open(doors)
+        const mute = await RawSocket.connect(doors.endpoint(1))
+        const third = await RawSocket.connect(doors.endpoint(1))
+        await third.until(() => third.closed)
+        expect(readWelcome(third.frames[0] as Uint8Array)).toContain("too many connections")
+        await mute.until(() => mute.closed)
+        expect(readWelcome(mute.frames[0] as Uint8Array)).toContain("no handshake in time")
+        expect((await ask(first, get(doors, "a")))._tag).toBe("Value")
+      },
+    ))
+
+  test("a broken promise inside the store stops the process, it is not taken for a broken connection", async () => {
+    const child = Bun.spawn([process.execPath, `${import.meta.dir}/brokenStore.ts`], {
+      stdout: "pipe",
+      stderr: "pipe",
+    })
+    const [code, stderr] = await Promise.all([child.exited, new Response(child.stderr).text()])
+    expect(code).toBe(1)
+    expect(stderr).toContain("the store broke a promise")
+  })
 
   test("a second listener on the same port is refused with its address", () =>
     withDoors({ nodes: 1 }, async (doors) => {

@@ -16,9 +16,11 @@ import {
 } from "./harness.ts"
 
 /**
- * A crash at every mutating operation of a workload with seals, flushes, compactions, ingests and reopens; at each, every kind of
- * loss; after each, also a crash during recovery. Whatever was lost, the engine opens and holds exactly what it held after some manifest
- * edit, the last one installed or the one being written: a prefix without holes. And the folder holds what is live and nothing else.
+ * A crash at every mutating operation of a workload with seals, flushes, compactions, ingests and
+ * reopens; at each, every kind of loss; after each, also a crash during recovery. Whatever was
+ * lost, the engine opens and holds exactly what it held after some manifest edit, the last one
+ * installed or the one being written: a prefix without holes. And the folder holds what is live and
+ * nothing else.
  */
 export interface CrashSweepOptions {
   readonly seed: number
@@ -155,7 +157,10 @@ class Workload {
     })
   }
 
-  /** The process ends and starts again: memtables are gone, nothing else. (`kill` would disarm the crash.) */
+  /**
+   * The process ends and starts again: memtables are gone, nothing else. (`kill` would disarm the
+   * crash.)
+   */
   private reopen(): void {
     this.engine.close()
     this.engine = Engine.open(this.disk, "engine", sizes)

@@ -3,7 +3,7 @@ import type { DiskError } from "../../src/disk/disk.ts"
 import { emptyBytes, utf8 } from "../../src/lib/bytes.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { Engine } from "../../src/lsm/engine.ts"
-import type { CompactJob, EngineJob } from "../../src/lsm/jobs.ts"
+import type { EngineJob } from "../../src/lsm/jobs.ts"
 import { runJob } from "../../src/lsm/jobs.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
 import {
@@ -268,10 +268,10 @@ describe("jobs", () => {
       let largest = 0
       const run = (job: EngineJob | undefined) => {
         if (job === undefined) return
-        if (job._tag === "Compact") largest = Math.max(largest, outputBytes(disk, job))
-        carryOut(engine, disk, job)
+        const bytes = carryOut(engine, disk, job)
+        if (job._tag === "Compact") largest = Math.max(largest, bytes)
       }
-      for (let i = 0; i < 6000; i++) {
+      for (let i = 0; i < 3000; i++) {
         const number = { random: prng.int(0, 99_999), ascending: i, descending: 99_999 - i, hot: 0 }
         const key = pattern === "hot" ? hotKey(prng, i) : String(number[pattern]).padStart(6, "0")
         while (!engine.canWrite(60)) run(engine.nextJob())
@@ -280,11 +280,11 @@ describe("jobs", () => {
       }
       for (let job = engine.nextJob(); job !== undefined; job = engine.nextJob()) run(job)
       const { bytesPerLevel } = engine.stats()
-      expect(bytesPerLevel[2]).toBeGreaterThan(10 * compactionBytes)
+      expect(bytesPerLevel[2]).toBeGreaterThan(5 * compactionBytes)
       // One table and what lies under it may exceed the budget.
       expect(`${pattern} ${largest < 2 * compactionBytes}`).toBe(`${pattern} true`)
     }
-  })
+  }, 60_000)
 
   test("deletes vanish with what they deleted once nothing can lie under them", () => {
     const { disk, engine } = open(new SimulatedDisk(), { level0Trigger: 1, level1Bytes: 1 << 20 })
@@ -382,9 +382,4 @@ describe("jobs", () => {
 /** Now and then a far key, so that tables under the hot ones span much. */
 function hotKey(prng: Prng, i: number): string {
   return i % 50 === 0 ? String(prng.int(0, 9) * 100_000) : `5${String(i).padStart(8, "0")}`
-}
-
-function outputBytes(disk: SimulatedDisk, job: CompactJob): number {
-  const result = runJob(disk.clone(), job)
-  return result.tables.reduce((sum, table) => sum + table.sizeBytes, 0)
 }

@@ -10,12 +10,17 @@ import { removeFiles, runJob, runManifestWrite } from "../../src/lsm/jobs.ts"
 /** Sizes at which a few hundred puts make every level. */
 export const tinyOptions: EngineOptions = { memtableBytes: 1024, blockBytes: 128 }
 
-/** Carries out a job as the driver does, start to end. */
-export function carryOut(engine: Engine, disk: Disk, job: EngineJob): void {
-  const write = engine.complete(job, runJob(disk, job))
+/**
+ * Carries out a job as the driver does, start to end; returns the bytes of the tables that it
+ * wrote.
+ */
+export function carryOut(engine: Engine, disk: Disk, job: EngineJob): number {
+  const result = runJob(disk, job)
+  const write = engine.complete(job, result)
   runManifestWrite(disk, write)
   engine.installed(write)
   removeFiles(disk, engine.obsoleteFiles())
+  return result.tables.reduce((sum, table) => sum + table.sizeBytes, 0)
 }
 
 /** One job, if there is one. */
@@ -63,7 +68,10 @@ export function writeSpill(disk: Disk, path: string, pairs: Pairs): number {
   return crc32(writer.bytes())
 }
 
-/** What an engine should hold: a plain map, sorted when asked. Keys in hex, which sorts as the bytes do. */
+/**
+ * What an engine should hold: a plain map, sorted when asked. Keys in hex, which sorts as the bytes
+ * do.
+ */
 export class Model {
   readonly pairs: Map<string, Uint8Array>
 

@@ -1,5 +1,13 @@
 import { afterEach, describe, expect, test } from "bun:test"
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs"
 import { join } from "node:path"
 import {
   ClusterProcess,
@@ -154,6 +162,14 @@ describe("a start is refused with one line and exit code 1, and changes nothing"
     await expectRefused({ nodes: 2, data }, `${data}/n2 belongs to another cluster (two)`)
     edit(join(data, "n2/IDENTITY"), (identity) => ({ ...identity, clusterId: "one", node: 1 }))
     await expectRefused({ nodes: 2, data }, `${data}/n2 is the data of node n1, not of n2`)
+  }, 30_000)
+
+  test("a node's folder that was emptied, or exchanged", async () => {
+    const data = dataOfTwo()
+    edit(join(data, "n1/IDENTITY"), (identity) => ({ ...identity, peers: { 2: "before" } }))
+    await expectRefused({ nodes: 2, data }, `${data}/n2 is not the data with which n1 has known it`)
+    unlinkSync(join(data, "n2/IDENTITY"))
+    await expectRefused({ nodes: 2, data }, `${data}/n2 has lost its data`)
   }, 30_000)
 
   test("a directory that holds something else", async () => {

@@ -166,7 +166,7 @@ describe("the layout of raft messages", () => {
     expect(read).toBeGreaterThan(1000)
   })
 
-  test("a count or length that the bytes do not bear out is refused before anything is made of it", () => {
+  test("a count that the bytes do not bear out is refused before anything is made of it", () => {
     const bytes = encode({
       _tag: "AppendRequest",
       from: 1,

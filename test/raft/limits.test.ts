@@ -2,7 +2,17 @@ import { describe, expect, test } from "bun:test"
 import { RaftNode } from "../../src/raft/raftNode.ts"
 import { type RaftSettings, TestCluster } from "./cluster.ts"
 import { MemoryLog } from "./memoryLog.ts"
-import { accepted, append, askVote, echo, give, leadBy, plainCluster, vote } from "./messages.ts"
+import {
+  accepted,
+  append,
+  askVote,
+  echo,
+  give,
+  heartbeat,
+  leadBy,
+  plainCluster,
+  vote,
+} from "./messages.ts"
 
 /** A cluster whose replicas come back from disks that are already at (index, term). */
 function agedCluster(index: number, term: number, settings: Partial<RaftSettings> = {}) {
@@ -56,7 +66,7 @@ describe("the limits of the core", () => {
     expect(() => replica.campaign()).toThrow("terms are used up")
   })
 
-  test("a leader cut off takes only so much, however long its clients try, and more when it commits", () => {
+  test("a leader cut off takes only so much, and more when it commits", () => {
     const cluster = plainCluster(RaftNode, 3, { maxUncommittedBytes: 1000 })
     leadBy(cluster, 1)
     const leader = cluster.node(1)
@@ -105,6 +115,23 @@ describe("the limits of the core", () => {
     expect(node.hasReady()).toBe(false)
     node.applied(3)
     expect(node.ready().committed.map(({ index }) => index)).toEqual([4])
+  })
+
+  test("while a write must wait for one that ends like it, other outputs go on without it", () => {
+    const cluster = plainCluster(RaftNode, 3)
+    const replica = cluster.replica(2)
+    replica.holdsWrites = true
+    give(cluster, append("1>2@1", "0@0", 0, "1@1=a"), append("3>2@2", "0@0", 0, "1@2=b"))
+    replica.node.step(append("1>2@3", "0@0", 0, "1@1=a"), 0)
+    expect(replica.node.hasReady()).toBe(false)
+    replica.node.step(heartbeat("1>2@3", 0), 0)
+    const { messages, entries, hardState, messagesAfterPersist } = replica.node.ready()
+    expect(messages).toHaveLength(1)
+    expect([hardState, entries, messagesAfterPersist]).toEqual([undefined, [], []])
+    replica.persist()
+    const held = replica.node.ready()
+    expect(held.hardState?.term).toBe(3)
+    expect([held.entries, held.messagesAfterPersist].map(({ length }) => length)).toEqual([1, 1])
   })
 
   test("a message from a stranger to the group, or for another replica, changes nothing", () => {

@@ -1,4 +1,5 @@
 import { emptyBytes, utf8 } from "../../src/lib/bytes.ts"
+import { describeMessage } from "../../src/raft/describe.ts"
 import {
   type AppendRequest,
   type AppendResponse,
@@ -93,6 +94,10 @@ export function heartbeat(route: string, commit: number, round = 1): Heartbeat {
 
 export function echo(route: string, round: number): HeartbeatResponse {
   return { _tag: "HeartbeatResponse", ...envelope(route), round }
+}
+
+export function texts(messages: ReadonlyArray<Message>): ReadonlyArray<string> {
+  return messages.map(describeMessage)
 }
 
 /** A class to make replicas from: the core's own, or one with a planted bug. */

@@ -8,8 +8,8 @@ import type {
 import { RaftNode, type RaftOptions } from "../../src/raft/raftNode.ts"
 
 /**
- * The classic Raft bugs, each one rule of the core broken by a subclass. They show that the checks of
- * randomCluster.ts can fail; the world simulator has its own list over whole nodes.
+ * The classic Raft bugs, each one rule of the core broken by a subclass. They show that the checks
+ * of randomCluster.ts can fail; the world simulator has its own list over whole nodes.
  */
 export const plantedBugs = {
   "commits entries of earlier terms by counting": class extends RaftNode {

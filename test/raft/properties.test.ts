@@ -5,7 +5,10 @@ import type { NodeClass } from "./messages.ts"
 import { plantedBugs } from "./plantedBugs.ts"
 import { type RunStatistics, runSeed } from "./randomCluster.ts"
 
-/** A leader that probes from the first entry: as right as any hint, and it meets states that hints avoid. */
+/**
+ * A leader that probes from the first entry: as right as any hint, and it meets states that hints
+ * avoid.
+ */
 const slowlyProbing = (Node: NodeClass): NodeClass =>
   class extends Node {
     protected override probeHint(_response: AppendResponse): number {

@@ -44,7 +44,7 @@ describe("quorums", () => {
     }
   })
 
-  test("the result of a vote is what its definition says, for every ballot of 1 to 6 voters", () => {
+  test("a vote's result is what its definition says, for all ballots of 1 to 6 voters", () => {
     const kinds: ReadonlyArray<Ballot> = ["granted", "refused", undefined]
     for (let voters = 1; voters <= 6; voters++) {
       for (let code = 0; code < 3 ** voters; code++) {

@@ -25,7 +25,7 @@ describe("the log over asynchronous storage", () => {
     expect(log.durableIndex).toBe(2)
   })
 
-  test("entries that come back are not written until the write that ends like them has ended", () => {
+  test("entries that come back wait for the write that ends like them", () => {
     const { storage, log } = emptyLog()
     log.append([entry("1@1=a")])
     const first = log.takeUnwritten()
@@ -109,7 +109,7 @@ describe("the log over asynchronous storage", () => {
     }
   })
 
-  test("against a plain array: random appends, truncations, writes that end late, in either kind of storage", () => {
+  test("random appends, truncations and late writes leave what a plain array has", () => {
     const prng = new Prng(5)
     for (let run = 0; run < 300; run++) {
       const { storage, log } = emptyLog()

@@ -5,7 +5,8 @@ import { describeEntry, describeRole } from "../../src/raft/describe.ts"
 import type { Entry, Message } from "../../src/raft/message.ts"
 import type { RaftLog } from "../../src/raft/raftLog.ts"
 import type { RaftNode, RaftOptions } from "../../src/raft/raftNode.ts"
-import { type RaftSettings, TestCluster, type TestReplica } from "./cluster.ts"
+import { TestCluster, type TestReplica } from "./cluster.ts"
+import { drawRates, drawSettings } from "./swarm.ts"
 
 /** A promise of the Raft paper (Figure 3), or of thesis 6.4, that did not hold. */
 export class Violation extends Error {
@@ -14,48 +15,6 @@ export class Violation extends Error {
 
 function must(condition: boolean, property: string, detail: () => string): void {
   if (!condition) throw new Violation(`${property}: ${detail()}`)
-}
-
-/** How often things happen in a run, drawn anew for each seed over orders of magnitude. */
-interface Rates {
-  readonly [action: string]: number
-}
-
-function drawRates(prng: Prng): Rates {
-  return {
-    deliver: prng.logUniform(10, 200),
-    burst: prng.logUniform(0.3, 30),
-    election: prng.logUniform(0.03, 10),
-    deliverAny: prng.logUniform(0.1, 100),
-    drop: prng.logUniform(0.01, 30),
-    duplicate: prng.logUniform(0.01, 30),
-    replayOld: prng.logUniform(0.01, 30),
-    tick: prng.chance(0.5) ? prng.logUniform(10, 200) : prng.logUniform(0.3, 10),
-    propose: prng.logUniform(1, 30),
-    read: prng.logUniform(0.1, 10),
-    crash: prng.logUniform(0.01, 10),
-    restart: prng.logUniform(1, 10),
-    isolate: prng.logUniform(0.01, 5),
-    cutOneWay: prng.logUniform(0.01, 5),
-    heal: prng.logUniform(0.3, 5),
-    hold: prng.logUniform(0.01, 10),
-    persist: 20,
-    compact: prng.logUniform(0.01, 3),
-    campaign: prng.logUniform(0.01, 10),
-    unreachable: prng.logUniform(0.01, 3),
-  }
-}
-
-function drawSettings(prng: Prng): Partial<RaftSettings> {
-  return {
-    preVote: prng.chance(0.4),
-    checkQuorum: prng.chance(0.5),
-    voteSilenceMs: prng.chance(0.3) ? 300 : 0,
-    maxAppendBytes: prng.chance(0.5) ? 1 : 2 ** 20,
-    maxInflightAppends: prng.pick([1, 2, 256]),
-    maxCommittedBytes: prng.chance(0.5) ? 1 : 2 ** 20,
-    maxUncommittedBytes: prng.chance(0.3) ? 30 : 2 ** 20,
-  }
 }
 
 export interface RunStatistics {
@@ -221,7 +180,9 @@ export class RandomCluster {
     }
   }
 
-  /** A read sees everything that any replica had applied when it was asked for. (Raft thesis 6.4) */
+  /**
+   * A read sees everything that any replica had applied when it was asked for. (Raft thesis 6.4)
+   */
   private checkReads(replica: TestReplica): void {
     for (const { context, index } of replica.reads) {
       const floor = this.readFloor.get(context) as number

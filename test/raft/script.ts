@@ -14,15 +14,15 @@ import { type RaftSettings, TestCluster } from "./cluster.ts"
  * commands must leave. Each command is repeated in the trace behind `>`. `(a; b)` runs silently,
  * `!a` must fail.
  *
- *     cluster nodes=3 leader=1 prevote=false checkquorum=false silence=0 election=10-20 inflight=256
- *             append=BYTES committed=BYTES uncommitted=BYTES seed=1
+ *     cluster nodes=3 leader=1 prevote=false checkquorum=false silence=0 election=10-20
+ *             inflight=256 append=BYTES committed=BYTES uncommitted=BYTES seed=1
  *     campaign N           tick N [COUNT]       run COUNT            pass MILLISECONDS
  *     put N TEXT           read N CONTEXT       stabilize            settle N
  *     deliver [FROM TO]    drop [FROM TO]       duplicate FROM TO    later FROM TO
  *     partition N...       cut FROM TO          heal                 network
  *     crash N              restart N            hold N               persist N [COUNT]    release N
  *     compact N INDEX      snapshot N M         sent N M installed|failed INDEX
- *     append FROM TO TERM AFTER COMMIT ENTRY...      (AFTER: 1@1, ENTRY: 2@1=text; into the network)
+ *     append FROM TO TERM AFTER COMMIT ENTRY...        (AFTER: 1@1, ENTRY: 2@1=text)
  *     unreachable N M      state [N]            progress N           log N
  *
  * `deliver` and `drop` take the oldest message, or the oldest from one replica to another; `later`

@@ -49,7 +49,7 @@ async function withNodes(
         onMessage: (from, payload) => void received.push({ from, payload }),
         onUnreachable: (other) => void unreachable.push(other),
         backoff: { minMs: 5, maxMs: 20 },
-        sweepMs: 50,
+        sweepMs: 1000,
         ...options,
       }).pipe(Scope.provide(scope)),
     )
@@ -241,7 +241,7 @@ describe("peer transport", () => {
 
   test("a connection that goes silent is closed, one that pings is kept and answered", () =>
     withNodes(async (start) => {
-      const one = await start(1)
+      const one = await start(1, { sweepMs: 50 })
       const silent = await RawSocket.connect(endpointOf(one))
       silent.write(rawHello({ node: 3, incarnation: "i3" }))
       const pinging = await RawSocket.connect(endpointOf(one))
@@ -271,7 +271,7 @@ describe("peer transport", () => {
           data: () => {},
         },
       })
-      await start(1, { peers: [{ node: 2, host: "127.0.0.1", port: mute.port }] })
+      await start(1, { sweepMs: 20, peers: [{ node: 2, host: "127.0.0.1", port: mute.port }] })
       await until(() => accepted >= 3)
       mute.stop(true)
     }))

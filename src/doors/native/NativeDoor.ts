@@ -2,6 +2,7 @@ import { Context, Effect, Layer } from "effect"
 import { ListenFailed } from "../../server/ListenFailed.ts"
 import { Store } from "../../server/StoreService.ts"
 import { limits } from "../../wire/limits.ts"
+import { isSocketBug } from "../../wire/SocketBug.ts"
 import { DoorConnection, type DoorHost, type DoorLimits, tooSlow } from "./DoorConnection.ts"
 
 /**
@@ -30,6 +31,8 @@ export interface NativeDoorOptions {
   readonly limits?: Partial<DoorLimits>
   readonly connectionsMax?: number
   readonly handshakeTimeoutMs?: number
+  /** How often timeouts are looked at; default 1000. */
+  readonly sweepMs?: number
 }
 
 /** Slack for a 16 MiB frame, several of them, and a client that pauses for a moment. */
@@ -42,7 +45,7 @@ const defaultLimits: DoorLimits = {
 }
 
 const stopReason = "the node stops"
-const sweepMs = 1000
+const defaultSweepMs = 1000
 /** Sweeps between two warnings about large values. */
 const warnSweeps = 10
 /** Sweeps that a client has to take its farewell. */
@@ -153,6 +156,7 @@ const make = Effect.fnUntraced(function* (options: NativeDoorOptions) {
     log: (text) => void runFork(Effect.logWarning(text)),
   })
   const listener = yield* listen(door, options)
+  const sweepMs = options.sweepMs ?? defaultSweepMs
   const handshakeSweeps = Math.ceil((options.handshakeTimeoutMs ?? 5000) / sweepMs)
   yield* Effect.sync(() => door.sweep(handshakeSweeps)).pipe(
     Effect.delay(sweepMs),
@@ -196,7 +200,9 @@ function listen(door: Door, options: NativeDoorOptions) {
               socket.data.gone()
               door.connections.delete(socket.data)
             },
-            error: (socket) => socket.data.drop("socket error"),
+            error: (socket, error) => {
+              if (!isSocketBug(error)) socket.data.drop("socket error")
+            },
           },
         }),
       catch: (cause) => new ListenFailed({ what: "clients", host, port, cause }),

@@ -1,0 +1,103 @@
+import type { Journal, JournalWrite } from "../journal/journal.ts"
+import type { Message } from "../raft/message.ts"
+import type { LogIndex, NodeId, Term } from "../types.ts"
+import type { PeerMessage } from "./peerMessage.ts"
+import type { Replica } from "./replica.ts"
+
+/** What waits for a journal batch to be durable. */
+interface Waiting {
+  readonly persisted: Array<{ replica: Replica; index: LogIndex; term: Term }>
+  readonly messages: Array<{ replica: Replica; message: Message }>
+  readonly sends: Array<{ to: NodeId; message: PeerMessage }>
+}
+
+const emptyWaiting = (): Waiting => ({ persisted: [], messages: [], sends: [] })
+
+/** What the gate hands back when its moment has come. */
+export interface GateHost {
+  /** A raft message leaves, or is stepped when it is addressed to the replica itself. */
+  deliver(replica: Replica, message: Message): void
+  send(to: NodeId, message: PeerMessage): void
+}
+
+/**
+ * Holds back what promises something until what it promises is durable. All that waits when a batch is cut waits for that batch; what comes while
+ * a write is under way and needs no record of its own waits for that write; what comes when all is durable goes at once.
+ */
+export class JournalGate {
+  private readonly journal: Journal
+  private readonly host: GateHost
+  private waiting = emptyWaiting()
+  private inFlight: Waiting | undefined
+  /** A tick passed since the last write. */
+  private isIdle = false
+
+  constructor(journal: Journal, host: GateHost) {
+    this.journal = journal
+    this.host = host
+  }
+
+  /** Entries up to (index, term) were given to the journal: tell the core when they are durable. */
+  tellPersisted(replica: Replica, index: LogIndex, term: Term): void {
+    this.waiting.persisted.push({ replica, index, term })
+  }
+
+  /** A message that must not leave before all given to the journal so far is durable. */
+  hold(replica: Replica, message: Message): void {
+    this.waiting.messages.push({ replica, message })
+  }
+
+  holdSend(to: NodeId, message: PeerMessage): void {
+    this.waiting.sends.push({ to, message })
+  }
+
+  ticked(): void {
+    this.isIdle = true
+  }
+
+  /** The write that `cut` returned is durable. */
+  durable(write: JournalWrite): void {
+    this.journal.durable(write)
+    const waiting = this.inFlight
+    this.inFlight = undefined
+    if (waiting !== undefined) this.release(waiting)
+  }
+
+  /** The next batch, unless a write is under way or there is nothing to write. Lets go what waits for nothing. */
+  cut(): JournalWrite | undefined {
+    const { journal } = this
+    if (journal.wantsWrite) {
+      if (this.inFlight !== undefined) return undefined
+      const write = journal.cut()
+      // Without a write no segment is ready yet: all of it waits for a later turn.
+      return write === undefined ? undefined : this.begin(write)
+    }
+    const waiting = this.waiting
+    this.waiting = emptyWaiting()
+    if (this.inFlight !== undefined) {
+      // Nothing was gathered since: what waits, waits for the write under way.
+      this.inFlight.persisted.push(...waiting.persisted)
+      this.inFlight.messages.push(...waiting.messages)
+      this.inFlight.sends.push(...waiting.sends)
+      return undefined
+    }
+    this.release(waiting)
+    if (!this.isIdle) return undefined
+    this.isIdle = false
+    const seal = journal.sealIfIdle()
+    return seal === undefined ? undefined : this.begin(seal)
+  }
+
+  private begin(write: JournalWrite): JournalWrite {
+    this.inFlight = this.waiting
+    this.waiting = emptyWaiting()
+    this.isIdle = false
+    return write
+  }
+
+  private release(waiting: Waiting): void {
+    for (const { replica, index, term } of waiting.persisted) replica.raft.persisted(index, term)
+    for (const { replica, message } of waiting.messages) this.host.deliver(replica, message)
+    for (const { to, message } of waiting.sends) this.host.send(to, message)
+  }
+}
