@@ -54,7 +54,7 @@ import { emptyBytes } from "../lib/bytes.ts"
 import { BlockCursor } from "./block.ts"
 import { BlockCache } from "./blockCache.ts"
 import { keyHash } from "./bloom.ts"
-import { liveBytes, planCompaction } from "./compaction.ts"
+import { planCompaction } from "./compaction.ts"
 import { editOf } from "./edits.ts"
 import { kinds, tablePath } from "./format.ts"
 import type { IteratorOptions } from "./iterator.ts"
@@ -68,6 +68,8 @@ import { defaultEngineOptions, engineSettings, maxRuns } from "./options.ts"
 import { openManifest } from "./recovery.ts"
 import type { EngineSnapshot } from "./snapshot.ts"
 import { ReadView } from "./snapshot.ts"
+import type { EngineStats } from "./stats.ts"
+import { engineStats } from "./stats.ts"
 import { TableSet } from "./tableSet.ts"
 import type { Interval } from "./version.ts"
 import { applyEdit, areDisjoint, findFragment, Version } from "./version.ts"
@@ -86,21 +88,6 @@ export interface ReplaceInterval {
    * checksums.
    */
   readonly spillChecksum?: number | undefined
-}
-
-export interface EngineStats {
-  /** Of all memtables. */
-  readonly memtableBytes: number
-  readonly sealedMemtables: number
-  readonly level0Runs: number
-  /** Sorted runs that a point read looks into at most. */
-  readonly runs: number
-  readonly tablesPerLevel: ReadonlyArray<number>
-  readonly bytesPerLevel: ReadonlyArray<number>
-  readonly openReaders: number
-  readonly blockCacheBytes: number
-  readonly blockCacheHits: number
-  readonly blockCacheMisses: number
 }
 
 interface PendingEdit {
@@ -442,19 +429,7 @@ export class Engine {
 
   stats(): EngineStats {
     const { version, memtables, cache } = this
-    const levels = [0, 1, 2].map((level) => version.runsOf(level).flat())
-    return {
-      memtableBytes: memtables.reduce((sum, memtable) => sum + memtable.usedBytes, 0),
-      sealedMemtables: memtables.length - 1,
-      level0Runs: version.level0.length,
-      runs: memtables.length + version.runs.length,
-      tablesPerLevel: levels.map((level) => new Set(level.map((f) => f.fileNumber)).size),
-      bytesPerLevel: levels.map(liveBytes),
-      openReaders: this.views.size,
-      blockCacheBytes: cache.sizeBytes,
-      blockCacheHits: cache.hits,
-      blockCacheMisses: cache.misses,
-    }
+    return engineStats({ version, memtables, cache, openReaders: this.views.size })
   }
 
   /** Paths of the tables of the present version. */

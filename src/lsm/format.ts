@@ -7,19 +7,23 @@
  * wrong place are caught as well.
  *
  *     NNNNNNNN.table     header block* filter index footer
- *       header   16      magic u32, format version u32, low half of the file number u32, crc u32 of these 12 bytes
+ *       header   16      magic u32, format version u32, low half of the file number u32,
+ *                        crc u32 of these 12 bytes
  *       block            content, kind of compression u8 (0 = none), crc u32 of content and kind
  *         data content   entry*, offset of each restart u32*, count of restarts u32
  *         entry          shared varint, unshared varint, value length varint,
  *                        sequence u56, kind u8 (0 delete, 1 put), unshared bytes of the key, value
  *         filter content probes u8, bits (bloom.ts)
- *         index content  per data block: offset u32, size with trailer u32, length of its last key u32, last key
- *       footer   64      index offset u32, index size u32, filter offset u32, filter size u32, entries u32, data blocks u32,
- *                        largest sequence u64, file number u64, crc of the index u32, crc of the filter u32,
- *                        format version u32, zero u32, magic u32, crc u32 of these 60 bytes
+ *         index content  per data block: offset u32, size with trailer u32, length of its last key
+ *                        u32, last key
+ *       footer   64      index offset u32, index size u32, filter offset u32, filter size u32,
+ *                        entries u32, data blocks u32, largest sequence u64, file number u64,
+ *                        crc of the index u32, crc of the filter u32, format version u32, zero u32,
+ *                        magic u32, crc u32 of these 60 bytes
  *
- *     NNNNNNNN.manifest  sector*          (manifest.ts)
- *     CURRENT            magic u32, format version u32, number of the manifest u64, crc u32 of these 16 bytes
+ *     NNNNNNNN.manifest  sector* (manifest.ts)
+ *     CURRENT            magic u32, format version u32, number of the manifest u64,
+ *                        crc u32 of these 16 bytes
  *
  * The first entry after a restart shares nothing with the one before it. An entry's key is unique
  * in its table: a table holds one version of a key.
@@ -58,9 +62,7 @@ export class NewerFormat extends Error {
   readonly path: string
   readonly found: number
   constructor(options: { path: string; found: number }) {
-    super(
-      `${options.path} has format ${options.found}; this version reads formats up to ${formatVersion}`,
-    )
+    super(`${options.path} has format ${options.found}; this version reads up to ${formatVersion}`)
     this.path = options.path
     this.found = options.found
   }

@@ -16,7 +16,8 @@
  * The header's payload: magic u32, format version u32, number of the manifest u64. Edit 1 is the
  * whole state; each later one is a change:
  *
- *     flushedThrough u64, lastSequence u64, nextFileNumber u64, removed files u32, file u64*, added fragments u32, fragment*
+ *     flushedThrough u64, lastSequence u64, nextFileNumber u64,
+ *     removed files u32, file u64*, added fragments u32, fragment*
  *     fragment = level u8, run u64, file u64, size u32, live bytes u32, entries u32, checksum u32,
  *                length of lower u16, lower, length of upper u16, upper
  *

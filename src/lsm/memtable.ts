@@ -3,13 +3,14 @@
  * where it lies. No object per entry: a node is a run of 32-bit words, a pointer is the index of
  * its first word, 0 is none.
  *
- *     word 0, 1   first eight bytes of the key as two big-endian numbers, zero-padded: most comparisons end here
+ *     word 0, 1   first eight bytes of the key as two big-endian numbers, zero-padded, where most
+ *                 comparisons end
  *          2      length of the key | kind << 16 | height << 24
  *          3      length of the value
  *          4      room for the value
  *          5      byte offset of the value
  *          6, 7   sequence, low and high
- *          8...   one pointer per level, then the bytes of the key, then (at first) those of the value
+ *          8...   a pointer per level, then the bytes of the key, then those of its first value
  *
  * Order is (key ascending, sequence descending). A new version of a key takes the place of the one
  * before it when no snapshot or iterator can still see that one; so a key that is written all the
@@ -20,10 +21,8 @@
  * whoever still holds a view of it.
  */
 import { assert } from "../lib/assert.ts"
-import { emptyBytes } from "../lib/bytes.ts"
-import type { Cursor } from "./cursor.ts"
 import { compareRanges } from "./cursor.ts"
-import { kinds, maxKeyBytes, maxValueBytes } from "./format.ts"
+import { maxKeyBytes, maxValueBytes } from "./format.ts"
 
 /** 4^12 entries before searches grow longer than logarithmic. */
 const maxHeight = 12
@@ -147,13 +146,22 @@ export class Memtable {
     return this.words[node + 7] * 2 ** 32 + this.words[node + 6]
   }
 
+  /** Byte offset of the value in `bytes`. */
+  valueOffset(node: number): number {
+    return this.words[node + 5]
+  }
+
+  valueLength(node: number): number {
+    return this.words[node + 3]
+  }
+
   /**
    * A copy, not shared: readers may keep it, and what cannot read shared memory (TextDecoder) can
    * read it.
    */
   copyValue(node: number): Uint8Array {
-    const offset = this.words[node + 5]
-    return this.bytes.slice(offset, offset + this.words[node + 3])
+    const offset = this.valueOffset(node)
+    return this.bytes.slice(offset, offset + this.valueLength(node))
   }
 
   keyOffset(node: number): number {
@@ -353,99 +361,5 @@ export class ArenaPool {
   give(arena: SharedArrayBuffer): void {
     if (arena.byteLength === this.arenaBytes && this.kept.length < this.keepCount)
       this.kept.push(arena)
-  }
-}
-
-export class MemtableCursor implements Cursor {
-  keyBytes: Uint8Array = emptyBytes
-  keyOffset = 0
-  keyLength = 0
-  sequence = 0
-  kind: number = kinds.delete
-  valueBytes: Uint8Array = emptyBytes
-  valueOffset = 0
-  valueLength = 0
-  private readonly memtable: Memtable
-  private readonly visibleSequence: number
-  private readonly reverse: boolean
-  private node = 0
-
-  constructor(memtable: Memtable, options: { sequence: number; reverse: boolean }) {
-    this.memtable = memtable
-    this.visibleSequence = options.sequence
-    this.reverse = options.reverse
-  }
-
-  get valid(): boolean {
-    return this.node !== 0
-  }
-
-  seek(key: Uint8Array | undefined): void {
-    const memtable = this.memtable
-    if (this.reverse) {
-      this.settleBackward(
-        key === undefined ? memtable.last() : memtable.lastBefore(key, 0, key.length),
-      )
-    } else {
-      this.settleForward(
-        key === undefined ? memtable.first() : memtable.lowerBound(key, 0, key.length),
-      )
-    }
-  }
-
-  advance(): void {
-    assert(this.node !== 0, "a cursor moves only from a valid position")
-    const memtable = this.memtable
-    if (this.reverse) {
-      this.settleBackward(memtable.lastBefore(this.keyBytes, this.keyOffset, this.keyLength))
-      return
-    }
-    let node = memtable.next(this.node)
-    while (node !== 0 && memtable.sameKey(node, this.keyBytes, this.keyOffset, this.keyLength)) {
-      node = memtable.next(node)
-    }
-    this.settleForward(node)
-  }
-
-  private settleForward(from: number): void {
-    const memtable = this.memtable
-    let node = from
-    while (node !== 0 && memtable.sequenceOf(node) > this.visibleSequence)
-      node = memtable.next(node)
-    this.show(node)
-  }
-
-  /**
-   * `from` is the oldest version of its key: the one to show is the newest that may be seen, if
-   * there is one.
-   */
-  private settleBackward(from: number): void {
-    const memtable = this.memtable
-    let node = from
-    while (node !== 0) {
-      const offset = memtable.keyOffset(node)
-      const length = memtable.keyLength(node)
-      const shown = memtable.visible(memtable.bytes, offset, length, this.visibleSequence)
-      if (shown !== 0) {
-        node = shown
-        break
-      }
-      node = memtable.lastBefore(memtable.bytes, offset, length)
-    }
-    this.show(node)
-  }
-
-  private show(node: number): void {
-    this.node = node
-    if (node === 0) return
-    const memtable = this.memtable
-    this.keyBytes = memtable.bytes
-    this.keyOffset = memtable.keyOffset(node)
-    this.keyLength = memtable.keyLength(node)
-    this.sequence = memtable.sequenceOf(node)
-    this.kind = memtable.kindOf(node)
-    this.valueBytes = memtable.bytes
-    this.valueOffset = memtable.words[node + 5]
-    this.valueLength = memtable.words[node + 3]
   }
 }

@@ -89,3 +89,18 @@ export const defaultSettings: StoreSettings = {
   },
   engine: defaultEngineOptions,
 }
+
+/** Why a node must not run with these settings, or `undefined`: the relations between them that safety or progress rest on. */
+export function settingsProblem(settings: StoreSettings): string | undefined {
+  const { heartbeatTicks, electionTicksMin, electionTicksMax, tickMs, voteSilenceMs } = settings
+  if (electionTicksMin >= electionTicksMax) {
+    return "electionTicksMin must be below electionTicksMax, or candidates collide for ever"
+  }
+  if (2 * heartbeatTicks > electionTicksMin) {
+    return "electionTicksMin must be at least twice heartbeatTicks, or one lost heartbeat elects"
+  }
+  if (voteSilenceMs > electionTicksMin * tickMs) {
+    return "voteSilenceMs must not exceed electionTicksMin x tickMs, or elections wait for voters"
+  }
+  return undefined
+}

@@ -21,6 +21,7 @@
  */
 import type { Disk } from "../disk/disk.ts"
 import type { JournalWrite } from "../journal/journal.ts"
+import { assert } from "../lib/assert.ts"
 import type { Prng } from "../lib/prng.ts"
 import type { Message } from "../raft/message.ts"
 import type { RaftNode } from "../raft/raftNode.ts"
@@ -32,7 +33,7 @@ import type { Replica } from "./replica.ts"
 import { RequestQueue } from "./requestQueue.ts"
 import type { RangeReport, Reply, Request } from "./requests.ts"
 import { releasableIndexes } from "./retention.ts"
-import type { StoreSettings } from "./settings.ts"
+import { type StoreSettings, settingsProblem } from "./settings.ts"
 import { SnapshotExchange } from "./snapshotExchange.ts"
 import { Storage, type StorageParts } from "./storage.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
@@ -124,6 +125,8 @@ export class StoreLoop {
 
   /** Recovers the node's state from its directory. Throws `StorageCorruption` or `DiskError`. */
   static open(options: StoreLoopOptions): StoreLoop {
+    const problem = settingsProblem(options.settings)
+    assert(problem === undefined, () => `settings: ${problem}`)
     return new StoreLoop(options, Storage.open(options.disk, options.settings, options.parts))
   }
 

@@ -15,12 +15,12 @@ const directions: Readonly<Record<string, ReadonlyArray<string>>> = {
     "lib",
     "types.ts",
     "Errors.ts",
-    "Config.ts",
+
     "main.ts",
     "Node.ts",
   ],
-  "Node.ts": ["doors", "server", "wire", "lib", "types.ts", "Errors.ts", "Config.ts"],
-  doors: ["server", "wire", "lib", "types.ts", "Errors.ts", "Config.ts", "Metrics.ts"],
+  "Node.ts": ["doors", "server", "wire", "lib", "types.ts", "Errors.ts"],
+  doors: ["server", "wire", "lib", "types.ts", "Errors.ts", "Metrics.ts"],
   server: [
     "raft",
     "journal",
@@ -30,10 +30,10 @@ const directions: Readonly<Record<string, ReadonlyArray<string>>> = {
     "lib",
     "types.ts",
     "Errors.ts",
-    "Config.ts",
+
     "Metrics.ts",
   ],
-  client: ["wire", "lib", "types.ts", "Errors.ts", "Config.ts"],
+  client: ["wire", "lib", "types.ts", "Errors.ts"],
   raft: ["lib", "types.ts"],
   journal: ["disk", "lib", "types.ts"],
   lsm: ["disk", "lib", "types.ts"],
@@ -42,7 +42,6 @@ const directions: Readonly<Record<string, ReadonlyArray<string>>> = {
   lib: ["types.ts"],
   "types.ts": [],
   "Errors.ts": ["types.ts"],
-  "Config.ts": ["lib", "types.ts"],
   "Metrics.ts": ["types.ts"],
 }
 

@@ -83,7 +83,7 @@ describe("damage is reported, never answered", () => {
     expect(flips).toBeGreaterThan(3000)
   })
 
-  test("verify finds a flipped bit in any byte of any table, what lies under newer entries included", () => {
+  test("verify finds a flipped bit in any byte of any table, below newer entries too", () => {
     const { disk } = smallEngine()
     for (const name of disk.list("engine").filter((other) => other.endsWith(".table"))) {
       const path = `engine/${name}`

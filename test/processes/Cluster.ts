@@ -144,7 +144,8 @@ export class ClusterProcess {
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number> {
     this.child.kill(signal)
     const code = await this.child.exited
-    await Promise.all([this.stdout.done, this.stderr.done])
+    // A process that outlives it wrongly may still hold its pipes.
+    await Promise.race([Promise.all([this.stdout.done, this.stderr.done]), Bun.sleep(2000)])
     return code
   }
 }

@@ -1,6 +1,16 @@
 import { expect } from "bun:test"
 import type { Rule } from "./figure2Rules.ts"
-import { accepted, append, askVote, give, leadBy, plainCluster, refused, vote } from "./messages.ts"
+import {
+  accepted,
+  append,
+  askVote,
+  give,
+  leadBy,
+  plainCluster,
+  refused,
+  texts,
+  vote,
+} from "./messages.ts"
 
 /** The rules of sections 5.1 to 5.4 of the extended Raft paper. */
 export const paperRules: ReadonlyArray<Rule> = [

@@ -51,7 +51,7 @@ export class Faults {
     network.becomePerfect()
     for (const node of nodes.values()) {
       while (node.isPaused) node.resume()
-      node.diskSlowness = 1
+      node.diskSlowness = 0.02
       if (!node.isUp) node.start(false)
     }
   }
@@ -67,6 +67,11 @@ export class Faults {
   elected(node: SimulatedNode): void {
     const { prng, parameters } = this
     if (this.stopped || !prng.chance(parameters.strikeRate)) return
+    // At once means before its first append leaves.
+    if (prng.chance(0.4)) {
+      this.begin(prng.chance(0.7) ? "cutOneWay" : "isolate", node)
+      return
+    }
     this.later(prng.logUniform(100, parameters.strikeDelayMaxUs), () => {
       if (node.isUp) this.begin(prng.pick(strikeKinds), node)
     })
@@ -124,9 +129,9 @@ export class Faults {
         this.later(duration, () => world.network.setExtraLoss(0))
         return
       case "slowDisk":
-        node.diskSlowness = prng.logUniform(2, 200)
+        node.diskSlowness *= prng.logUniform(2, 200)
         this.later(duration, () => {
-          node.diskSlowness = 1
+          node.diskSlowness = node.usualSlowness
         })
         return
       case "clockJump":

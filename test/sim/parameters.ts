@@ -23,6 +23,8 @@ export interface DiskParameters {
   readonly syncMaxUs: number
   readonly jobMinUs: number
   readonly jobMaxUs: number
+  /** A node's disk is slower or faster than that by up to this factor. */
+  readonly unevenness: number
   /** Share of jobs and of starts that a crash strikes in their middle. */
   readonly jobCrashRate: number
   readonly startCrashRate: number
@@ -192,6 +194,7 @@ function drawDisk(prng: Prng): DiskParameters {
     syncMaxUs: syncMinUs * prng.logUniform(1.1, 30),
     jobMinUs,
     jobMaxUs: jobMinUs * prng.logUniform(1.1, 50),
+    unevenness: prng.chance(0.5) ? 1 : prng.logUniform(1, 20),
     jobCrashRate: prng.chance(0.4) ? prng.logUniform(0.0005, 0.03) : 0,
     startCrashRate: prng.chance(0.4) ? prng.logUniform(0.01, 0.5) : 0,
   }
@@ -207,7 +210,7 @@ function drawFaults(prng: Prng): FaultParameters {
   return {
     rate: prng.logUniform(1.3, 8),
     leaderShare: prng.pick([0, 0.3, 0.8]),
-    strikeRate: prng.chance(0.5) ? prng.logUniform(0.05, 0.8) : 0,
+    strikeRate: prng.chance(0.5) ? prng.logUniform(0.05, 1) : 0,
     strikeDelayMaxUs: prng.logUniform(1_000, 200_000),
     weights: sum === 0 ? [["crash", 1]] : weights.map(([kind, weight]) => [kind, weight / sum]),
     durationMinUs,

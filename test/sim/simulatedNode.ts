@@ -61,7 +61,8 @@ export class SimulatedNode {
   readonly counts = new NodeCounts()
   loop: StoreLoop | undefined
   /** Multiplies the time that the disk takes. */
-  diskSlowness = 1
+  diskSlowness: number
+  readonly usualSlowness: number
   wallSkewMs: number
   private readonly world: NodeWorld
   private readonly prng: Prng
@@ -84,7 +85,9 @@ export class SimulatedNode {
     this.prng = prng
     this.disk = new world.Disk()
     this.durability = new Durability(`n${id}`, world.observer)
-    const { driftMax, wallSkewMaxMs } = world.parameters
+    const { driftMax, wallSkewMaxMs, disk } = world.parameters
+    this.usualSlowness = prng.logUniform(1 / disk.unevenness, disk.unevenness)
+    this.diskSlowness = this.usualSlowness
     this.drift = 1 + (2 * prng.float() - 1) * driftMax
     this.wallSkewMs = (2 * prng.float() - 1) * wallSkewMaxMs
   }
