@@ -1,14 +1,19 @@
 import { describe, expect, test } from "bun:test"
+import { existsSync, readFileSync } from "node:fs"
+import { join } from "node:path"
 import {
   caseProblems,
   directionProblems,
+  hasUnstableHeader,
   isUnstableModule,
+  namedEffectModules,
   purityProblems,
   roomOf,
 } from "./rules.ts"
 import {
   importsOf,
   readSource,
+  root,
   type SourceFile,
   typescriptFiles,
   withoutComments,
@@ -65,10 +70,11 @@ describe("the house", () => {
   test("a module of Effect that is marked unstable is imported by one file", () => {
     const importers = new Map<string, Set<string>>()
     for (const file of sources) {
-      for (const { specifier } of file.imports) {
-        if (!isUnstableModule(specifier)) continue
-        const files = importers.get(specifier) ?? new Set()
-        importers.set(specifier, files.add(file.path))
+      const named = namedEffectModules(file.code).filter(isUnstableByHeader)
+      const whole = file.imports.map(({ specifier }) => specifier).filter(isUnstableModule)
+      for (const module of [...whole, ...named.map((name) => `effect/${name}`)]) {
+        const files = importers.get(module) ?? new Set()
+        importers.set(module, files.add(file.path))
       }
     }
     const spread = [...importers].filter(([, files]) => files.size > 1)
@@ -87,6 +93,11 @@ describe("the house", () => {
     expect(silent).toEqual([])
   })
 })
+
+function isUnstableByHeader(name: string): boolean {
+  const path = join(root, "node_modules/effect/src", `${name}.ts`)
+  return existsSync(path) && hasUnstableHeader(readFileSync(path, "utf8"))
+}
 
 function longestComment(file: SourceFile): number {
   const blocks = file.source.match(/\/\*\*[\s\S]*?\*\//g) ?? []
@@ -141,6 +152,14 @@ describe("the rules themselves", () => {
   test.each(impure)("a pure file must not hold: %s", (line) => {
     const file = fileOf("src/lsm/x.ts", line)
     expect([...purityProblems(file), ...directionProblems(file)].length).toBeGreaterThan(0)
+  })
+
+  test("unstable modules are known by their header, however they are imported", () => {
+    const code = 'import { Effect, type FileSystem, Stdio as Io } from "effect"'
+    expect(namedEffectModules(code)).toEqual(["Effect", "FileSystem", "Stdio"])
+    expect(namedEffectModules(code).filter(isUnstableByHeader)).toEqual(["FileSystem", "Stdio"])
+    expect(isUnstableModule("effect/cli")).toBe(true)
+    expect(isUnstableModule("effect/Effect")).toBe(false)
   })
 
   test("a PascalCase name without a reason is reported", () => {

@@ -151,3 +151,23 @@ export function isUnstableModule(specifier: string): boolean {
     specifier,
   )
 }
+
+/** Modules taken by name from `effect` itself: `import { Effect, Logger as Log } from "effect"`. */
+export function namedEffectModules(code: string): ReadonlyArray<string> {
+  const names: Array<string> = []
+  for (const match of code.matchAll(
+    /\b(?:import|export)\s+(?:type\s+)?\{([^}]*)\}\s*from\s*"effect"/g,
+  )) {
+    for (const part of (match[1] as string).split(",")) {
+      const name = /^\s*(?:type\s+)?(\w+)/.exec(part)?.[1]
+      if (name !== undefined) names.push(name)
+    }
+  }
+  return names
+}
+
+/** True when the first comment of a module of `effect` marks the whole module unstable. */
+export function hasUnstableHeader(source: string): boolean {
+  const header = /^\s*\/\*\*[\s\S]*?\*\//.exec(source)?.[0] ?? ""
+  return header.includes("@stability unstable")
+}

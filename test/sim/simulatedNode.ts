@@ -337,7 +337,8 @@ export class SimulatedNode {
   // Files
 
   private diskDelay(minUs: number, maxUs: number): number {
-    return Math.max(1, Math.round(this.prng.logUniform(minUs, maxUs) * this.diskSlowness))
+    const delayUs = this.prng.logUniform(minUs, maxUs) * this.diskSlowness
+    return Math.max(1, Math.min(diskDelayMaxUs, Math.round(delayUs)))
   }
 
   private write(write: JournalWrite): void {
@@ -473,6 +474,9 @@ export class SimulatedNode {
     return new Violation("assertion", `n${this.id} ${what}: ${name}: ${message}${detail}`, error)
   }
 }
+
+/** No single write or job takes longer: what began before healing ends soon after it. */
+const diskDelayMaxUs = 2_000_000
 
 /** 2025-01-01T00:00:00Z, where every world begins. */
 export const startWallMs = 1_735_689_600_000

@@ -1,0 +1,62 @@
+import { expect, test } from "bun:test"
+import { freshSeed, Workers } from "./hunt.ts"
+import { mutants } from "./mutants/registry.ts"
+import type { Outcome } from "./world.ts"
+import { runSeed } from "./world.ts"
+
+/** Seeds that once found something. */
+const regressionSeeds = [8, 13, 20, 26, 52, 61, 69, 371, 1106]
+
+/** A seed that kills each mutant, found blind by `npm run mutants`; to be found anew when the simulator draws differently. */
+const killingSeeds: Readonly<Record<string, number>> = {}
+
+const freshCount = 60
+
+function failures(outcomes: ReadonlyArray<Outcome>): ReadonlyArray<string> {
+  return outcomes.flatMap(({ seed, violation }) =>
+    violation === undefined
+      ? []
+      : [`npm run sim -- ${seed}: ${violation.invariant}: ${violation.message}`],
+  )
+}
+
+test("seeds that once failed pass", () => {
+  expect(failures(regressionSeeds.map((seed) => runSeed({ seed })))).toEqual([])
+})
+
+test("fresh seeds pass, with enough work and faults in each", async () => {
+  const first = freshSeed()
+  console.log(`${freshCount} seeds from ${first}`)
+  const workers = new Workers(2)
+  const half = freshCount / 2
+  const tasks = [0, 1].map((i) =>
+    workers.run(i, { first: first + i * half, count: half, mutant: undefined }),
+  )
+  const outcomes = (await Promise.all(tasks)).flat()
+  expect(failures(outcomes)).toEqual([])
+  const seconds = outcomes.reduce((sum, outcome) => sum + outcome.safetySeconds, 0)
+  const operations = outcomes.reduce((sum, outcome) => sum + outcome.operations, 0)
+  const faults = outcomes.reduce((sum, outcome) => sum + outcome.faults, 0)
+  expect(operations / seconds).toBeGreaterThan(20)
+  expect(faults / seconds).toBeGreaterThan(1)
+  const sample = outcomes[0] as Outcome
+  const [again] = await workers.run(1, { first: sample.seed, count: 1, mutant: undefined })
+  workers.stop()
+  expect({ seed: sample.seed, trace: again?.traceHash }).toEqual({
+    seed: sample.seed,
+    trace: sample.traceHash,
+  })
+}, 120_000)
+
+test("every mutant has a seed that kills it", () => {
+  expect(Object.keys(killingSeeds)).toEqual(mutants.map(({ name }) => name))
+})
+
+for (const mutant of mutants) {
+  const seed = killingSeeds[mutant.name]
+  if (seed === undefined) continue
+  test(`a seed finds that ${mutant.title}`, () => {
+    expect(runSeed({ seed, mutant }).violation).toBeDefined()
+    expect(runSeed({ seed }).violation).toBeUndefined()
+  })
+}
