@@ -185,7 +185,7 @@ export class SnapshotExchange {
     install.started = true
     const { replica, receiver } = install
     const machine: RangeMachine = storage.newMachine(receiver.state)
-    storage.ingest(machine, receiver.path, () => this.installed(replica, receiver))
+    storage.ingest(machine, receiver, () => this.installed(replica, receiver))
   }
 
   /** Seals once, then holds when that memtable is flushed. */

@@ -1,4 +1,5 @@
 import { ByteWriter } from "../lib/byteWriter.ts"
+import { crc32 } from "../lib/checksum.ts"
 import type { RangeId, ReplicaId, Term } from "../types.ts"
 import { stateKey } from "./engineKeys.ts"
 import type { SnapshotFrame, SnapshotFrameAck } from "./peerMessage.ts"
@@ -29,6 +30,8 @@ export class SnapshotReceiver {
   private expected = 0
   private writing: SnapshotFrame | undefined
   private writtenBytes = 0
+  /** `crc32` of all that was spilled. */
+  checksum = 0
   private lastSpilled: SnapshotFrame | undefined
   /** True from the moment the core has been asked. */
   offered = false
@@ -68,6 +71,7 @@ export class SnapshotReceiver {
     const bytes = frame.sequence === 0 ? this.statePair() : frame.bytes
     const offset = this.writtenBytes
     this.writtenBytes += bytes.length
+    this.checksum = crc32(bytes, this.checksum)
     return { _tag: "Spill", job: { _tag: "Spill", path: this.path, offset, bytes } }
   }
 

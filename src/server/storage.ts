@@ -170,7 +170,11 @@ export class Storage {
   }
 
   /** Replaces all that the engine holds of a range by a received snapshot. Requires the barrier: see SnapshotExchange. */
-  ingest(machine: RangeMachine, spillPath: string, done: () => void): void {
+  ingest(
+    machine: RangeMachine,
+    spill: { readonly path: string; readonly checksum: number },
+    done: () => void,
+  ): void {
     const { start, end } = machine.descriptor
     this.ingests.push(() => {
       const job = this.engine.replaceInterval({
@@ -178,10 +182,11 @@ export class Storage {
           localInterval(machine.descriptor.id),
           { lower: dataKey(start), upper: dataEnd(end) },
         ],
-        spillPath,
+        spillPath: spill.path,
+        spillChecksum: spill.checksum,
       })
       this.runEngineJob(job, () => {
-        this.issue({ _tag: "Remove", paths: [spillPath] })
+        this.issue({ _tag: "Remove", paths: [spill.path] })
         done()
       })
     })

@@ -2,6 +2,7 @@ import type { Disk, DiskFile } from "../../src/disk/disk.ts"
 import { DiskError } from "../../src/disk/disk.ts"
 import { assert } from "../../src/lib/assert.ts"
 import type { Prng } from "../../src/lib/prng.ts"
+import { Inode } from "./inode.ts"
 
 /**
  * A disk in memory that forgets what a real one may forget.
@@ -317,109 +318,6 @@ class Folder {
   readonly durable = new Map<string, Node>()
   readonly pending: Array<NameChange> = []
 }
-
-interface UnsyncedWrite {
-  readonly offset: number
-  readonly length: number
-  readonly sizeBefore: number
-  /** What stood there, as far as the file reached. */
-  readonly before: Uint8Array
-}
-
-const sectorBytes = 512
-
-class Inode {
-  /** Zero from `size` on. */
-  buffer = new Uint8Array(64)
-  size = 0
-  linked = true
-  readonly unsynced: Array<UnsyncedWrite> = []
-
-  /** Returns the bytes that no longer count. */
-  unlink(): number {
-    this.linked = false
-    return this.size
-  }
-
-  clone(): Inode {
-    const copy = new Inode()
-    copy.buffer = this.buffer.slice()
-    copy.size = this.size
-    copy.linked = this.linked
-    copy.unsynced.push(...this.unsynced)
-    return copy
-  }
-
-  write(bytes: Uint8Array, offset: number): void {
-    const end = offset + bytes.length
-    if (end > this.buffer.length) {
-      const larger = new Uint8Array(Math.max(end, this.buffer.length * 2))
-      larger.set(this.buffer.subarray(0, this.size))
-      this.buffer = larger
-    }
-    const before =
-      offset < this.size ? this.buffer.slice(offset, Math.min(end, this.size)) : noBytes
-    this.unsynced.push({ offset, length: bytes.length, sizeBefore: this.size, before })
-    this.buffer.set(bytes, offset)
-    if (end > this.size) this.size = end
-  }
-
-  private undo(write: UnsyncedWrite): void {
-    this.buffer.fill(0, write.sizeBefore, this.size)
-    this.buffer.set(write.before, write.offset)
-    this.size = write.sizeBefore
-  }
-
-  undoAll(): void {
-    while (this.unsynced.length > 0) this.undo(this.unsynced.pop() as UnsyncedWrite)
-  }
-
-  /** What a power loss leaves of the writes not synced. */
-  forgetSome(prng: Prng, tear: boolean): void {
-    const writes: Array<{ offset: number; bytes: Uint8Array }> = []
-    for (let i = this.unsynced.length - 1; i >= 0; i--) {
-      const write = this.unsynced[i] as UnsyncedWrite
-      const bytes = this.buffer.slice(write.offset, write.offset + write.length)
-      writes[i] = { offset: write.offset, bytes }
-      this.undo(write)
-    }
-    this.unsynced.length = 0
-    const kept = keptWrites(prng, writes.length)
-    for (let i = 0; i < kept.length; i++) {
-      const { offset, bytes } = writes[kept[i] as number] as (typeof writes)[number]
-      if (i < kept.length - 1 || !tear || prng.chance(0.4)) this.write(bytes, offset)
-      else if (prng.chance(0.7)) this.write(bytes.subarray(0, prng.int(0, bytes.length)), offset)
-      else this.writeSectors(prng, bytes, offset)
-    }
-    this.unsynced.length = 0
-  }
-
-  private writeSectors(prng: Prng, bytes: Uint8Array, offset: number): void {
-    let start = 0
-    while (start < bytes.length) {
-      const end = Math.min(bytes.length, start + sectorBytes - ((offset + start) % sectorBytes))
-      if (prng.chance(0.5)) this.write(bytes.subarray(start, end), offset + start)
-      start = end
-    }
-  }
-}
-
-/** Which of `count` writes survive, ascending: none, all, a prefix, or any. */
-function keptWrites(prng: Prng, count: number): ReadonlyArray<number> {
-  const all = Array.from({ length: count }, (_, i) => i)
-  switch (prng.int(0, 3)) {
-    case 0:
-      return []
-    case 1:
-      return all
-    case 2:
-      return all.slice(0, prng.int(0, count))
-    default:
-      return all.filter(() => prng.chance(0.5))
-  }
-}
-
-const noBytes = new Uint8Array(0)
 
 class SimulatedFile implements DiskFile {
   readonly path: string

@@ -1,15 +1,16 @@
 import { assert } from "../../src/lib/assert.ts"
 import { equalBytes } from "../../src/lib/bytes.ts"
-import { hashPosition } from "../../src/lib/position.ts"
 import type { Prng } from "../../src/lib/prng.ts"
 import { defaultNamespace } from "../../src/server/bootstrap.ts"
 import type { Reply, Request } from "../../src/server/requests.ts"
-import type { NodeId, Position, RangeDescriptor, Version } from "../../src/types.ts"
+import type { NodeId, RangeDescriptor, Version } from "../../src/types.ts"
 import { commandStatuses, conditions, encodeCommand, operations } from "../../src/wire/command.ts"
 import { History, type RecordedOperation } from "./history.ts"
+import { type KeyPlace, placeKeys } from "./keys.ts"
 import type { RegisterOperation, RegisterValue } from "./linearizability.ts"
 import type { WorkloadParameters } from "./parameters.ts"
 import type { Trace } from "./trace.ts"
+import { type Seen, Values } from "./values.ts"
 import { Violation } from "./violation.ts"
 
 /** What clients need of the world. */
@@ -23,12 +24,6 @@ export interface WorkloadWorld {
   request(node: NodeId, request: Request): boolean
   /** A clock of the client's in the unit of versions, before it has heard of a range's time. */
   clientTime(): Version
-}
-
-interface KeyPlace {
-  readonly number: number
-  readonly position: Position
-  readonly range: RangeDescriptor
 }
 
 /** A client identity: sequences, and which of them are unanswered. */
@@ -61,12 +56,6 @@ interface Attempt {
   answered: boolean
 }
 
-/** What a client has seen of a key last: for conditions. */
-interface Seen {
-  readonly value: RegisterValue
-  readonly version: Version
-}
-
 /**
  * Closed-loop clients on few keys. Each write has its own value, so that a read tells which write it saw. A mutation keeps its identity over all of
  * its attempts; attempts go to the node believed to lead, or to any.
@@ -85,12 +74,7 @@ export class Workload {
   private readonly attempts = new Map<number, Attempt>()
   private readonly leaders = new Map<number, NodeId>()
   private readonly rangeTimes = new Map<number, Version>()
-  private readonly seen = new Map<number, Array<Seen>>()
-  /** By value: the bytes written, and the version once one is known. */
-  private readonly written: Array<Uint8Array | undefined> = [undefined]
-  private readonly versions: Array<Version | undefined> = [undefined]
-  /** Versions tell values apart inside one range only. */
-  private readonly valueOfVersion = new Map<string, RegisterValue>()
+  private readonly values: Values
   private nextToken = 1
   private nextProcess: number
   private stopped = false
@@ -100,6 +84,7 @@ export class Workload {
     this.world = world
     this.parameters = parameters
     this.prng = prng
+    this.values = new Values(prng, parameters.valueBytesMax)
     this.nextProcess = parameters.clients * parameters.processesPerClient
     const ranges = world.descriptors.filter(({ namespace }) => namespace === defaultNamespace)
     this.keys = placeKeys(ranges, parameters.keys, prng)
@@ -145,7 +130,7 @@ export class Workload {
   private begin(identity: Identity, process: number): void {
     const { prng, parameters } = this
     const key = prng.pick(this.keys)
-    const known = this.seen.get(key.number) ?? []
+    const known = this.values.seenOf(key)
     const isRead = prng.chance(parameters.readShare)
     const draw = prng.float()
     const kind = isRead ? "get" : draw < 0.5 ? "put" : draw < 0.85 ? "compareAndSet" : "delete"
@@ -178,7 +163,7 @@ export class Workload {
     const { identity, key, kind, seen } = options
     const { world, prng } = this
     const isRead = kind === "get"
-    const value = kind === "put" || kind === "compareAndSet" ? this.newValue() : 0
+    const value = kind === "put" || kind === "compareAndSet" ? this.values.draw() : 0
     const record: RecordedOperation = {
       process: options.process,
       key: key.number,
@@ -216,16 +201,6 @@ export class Workload {
     return call
   }
 
-  private newValue(): RegisterValue {
-    const value = this.written.length
-    const extra = Math.floor(this.prng.logUniform(1, this.parameters.valueBytesMax + 1))
-    const bytes = new Uint8Array(4 + extra).fill(value & 0xff)
-    new DataView(bytes.buffer).setUint32(0, value)
-    this.written.push(bytes)
-    this.versions.push(undefined)
-    return value
-  }
-
   private encode(options: {
     identity: Identity
     sequence: number
@@ -258,11 +233,10 @@ export class Workload {
       expiresAt: time + Math.round(options.deadlineUs) + 10_000_000,
       expectedVersion: condition === conditions.versionEquals ? (seen as Seen).version : 0,
       position: key.position,
-      value: this.written[options.value] ?? new Uint8Array(0),
-      expectedValue:
-        condition === conditions.valueEquals
-          ? (this.written[(seen as Seen).value] as Uint8Array)
-          : new Uint8Array(0),
+      value: this.values.bytesOf(options.value),
+      expectedValue: this.values.bytesOf(
+        condition === conditions.valueEquals ? (seen as Seen).value : 0,
+      ),
     })
   }
 
@@ -366,18 +340,17 @@ export class Workload {
     switch (reply.status) {
       case commandStatuses.done: {
         const value = record.kind === "delete" ? 0 : record.value
-        this.learn(call.key, value, reply.version, value !== 0)
+        this.values.learn(call.key, value, reply.version)
         this.finish(call, { outcome: "ok", found: undefined })
         return
       }
       case commandStatuses.conditionFalse: {
-        const found =
-          reply.version === 0 ? 0 : this.valueOfVersion.get(`${call.key.range.id}/${reply.version}`)
+        const found = this.values.valueAt(call.key, reply.version)
         this.finish(call, { outcome: "no", found })
         return
       }
       case commandStatuses.absent:
-        this.learn(call.key, 0, 0, false)
+        this.values.learn(call.key, 0, 0)
         this.finish(call, { outcome: "no", found: undefined })
         return
       default:
@@ -389,38 +362,9 @@ export class Workload {
   }
 
   private readDone(call: Call, bytes: Uint8Array | undefined, version: Version): void {
-    const value = bytes === undefined ? 0 : this.valueOf(bytes)
-    this.learn(call.key, value, version, value !== 0)
+    const value = bytes === undefined ? 0 : this.values.valueOf(bytes)
+    this.values.learn(call.key, value, version)
     this.finish(call, { outcome: "ok", found: undefined, value })
-  }
-
-  /** Which write these bytes are of. */
-  private valueOf(bytes: Uint8Array): RegisterValue {
-    const value = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0)
-    const written = this.written[value]
-    if (written === undefined || !equalBytes(written, bytes)) {
-      throw new Violation(
-        "value",
-        `a read returned bytes that nobody wrote: ${value}, ${bytes.length} bytes`,
-      )
-    }
-    return value
-  }
-
-  /** A value has one version, for ever and everywhere. */
-  private learn(key: KeyPlace, value: RegisterValue, version: Version, named: boolean): void {
-    if (named) {
-      const known = this.versions[value]
-      if (known !== undefined && known !== version) {
-        throw new Violation("value", `value ${value} had version ${known} and has ${version}`)
-      }
-      this.versions[value] = version
-      this.valueOfVersion.set(`${key.range.id}/${version}`, value)
-    }
-    const seen = this.seen.get(key.number) ?? []
-    seen.push({ value, version: value === 0 ? 0 : version })
-    if (seen.length > 4) seen.shift()
-    this.seen.set(key.number, seen)
   }
 
   private refused(call: Call, node: NodeId, reply: Extract<Reply, { _tag: "Refused" }>): void {
@@ -508,24 +452,4 @@ export class Workload {
       },
     })
   }
-}
-
-/** Keys with names that give them places in as many of the ranges as there are. */
-function placeKeys(
-  ranges: ReadonlyArray<RangeDescriptor>,
-  count: number,
-  prng: Prng,
-): ReadonlyArray<KeyPlace> {
-  const keys: Array<KeyPlace> = []
-  for (let candidate = 0; keys.length < count; candidate++) {
-    const name = new TextEncoder().encode(`k${candidate}`)
-    const position = hashPosition(defaultNamespace, name)
-    const range = ranges.findLast((one) => Buffer.compare(one.start, position) <= 0)
-    assert(range !== undefined, "the ranges cover the namespace")
-    // The first keys go one to each range, so that no range is without.
-    const wanted = ranges[keys.length]
-    if (wanted !== undefined && wanted !== range) continue
-    keys.push({ number: keys.length, position, range })
-  }
-  return prng.shuffle(keys)
 }
