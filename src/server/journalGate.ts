@@ -51,6 +51,10 @@ export class JournalGate {
     this.waiting.sends.push({ to, message })
   }
 
+  get isWriting(): boolean {
+    return this.inFlight !== undefined
+  }
+
   ticked(): void {
     this.isIdle = true
   }

@@ -85,10 +85,8 @@ export class RequestQueue {
     }
   }
 
-  /** A leader proposes what is queued and asks for confirmation of its reads. */
+  /** A leader proposes what is queued. */
   propose(replica: Replica): void {
-    replica.requestReads()
-    if (!replica.hasProposals) return
     for (const waiter of replica.propose(this.host.clock.wallMs)) {
       this.refuse(waiter.token, replica, {
         _tag: "Overloaded",

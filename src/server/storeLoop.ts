@@ -168,7 +168,12 @@ export class StoreLoop {
     this.collect()
     this.exchange.dropUnwanted()
     this.queue.admit()
-    for (const replica of this.sorted) if (replica.isLeader) this.queue.propose(replica)
+    for (const replica of this.sorted) {
+      if (!replica.isLeader) continue
+      replica.requestReads()
+      // What comes while a write is under way could not be durable before the next: it gathers, and leaves as fewer entries.
+      if (!this.gate.isWriting && replica.hasProposals) this.queue.propose(replica)
+    }
     this.collect()
     let more = this.applyCommitted()
     for (const replica of this.sorted) this.queue.serveConfirmed(replica)
