@@ -12,6 +12,7 @@ import { note, print, printJson, refusal, usageError } from "./Output.ts"
  * A closed loop: each caller makes one request, waits for its answer and makes the next. Keys are drawn from 100,000, values have 256 bytes. All
  * callers share one connection to each node, so that a cluster of up to eight nodes is loaded over at most eight connections.
  */
+const namespace = "default"
 const keyCount = 100_000
 const valueBytes = 256
 const callersMax = 10_000
@@ -22,7 +23,6 @@ const key = (index: number) => `key-${String(index).padStart(12, "0")}`
 
 interface Run {
   readonly operation: "put" | "get"
-  readonly namespace: string
   readonly clients: number
   readonly seconds: number
 }
@@ -38,7 +38,7 @@ interface Tally {
 
 const randomValue = (prng: Prng) => Uint8Array.from({ length: valueBytes }, () => prng.int(0, 255))
 
-const load = (client: ClientShape, namespace: string, value: Uint8Array) => {
+const load = (client: ClientShape, value: Uint8Array) => {
   let next = 0
   const loader = Effect.gen(function* () {
     while (next < keyCount) yield* client.put(namespace, key(next++), value)
@@ -62,8 +62,8 @@ const oneCaller = (client: ClientShape, run: Run, end: number, seed: number, tal
       const name = key(prng.int(0, keyCount - 1))
       const call: Effect.Effect<unknown, KvorumError> =
         run.operation === "put"
-          ? client.put(run.namespace, name, value)
-          : client.get(run.namespace, name).pipe(
+          ? client.put(namespace, name, value)
+          : client.get(namespace, name).pipe(
               Effect.tap(({ found }) =>
                 Effect.sync(() => {
                   if (!found) tally.missing++
@@ -83,10 +83,10 @@ const oneCaller = (client: ClientShape, run: Run, end: number, seed: number, tal
 const measure = Effect.fnUntraced(function* (client: ClientShape, run: Run) {
   const prng = new Prng(Math.floor(Math.random() * 2 ** 32))
   // The first call finds the cluster; that is not part of what is measured.
-  yield* client.get(run.namespace, key(0))
+  yield* client.get(namespace, key(0))
   if (run.operation === "get") {
     yield* note(`loading ${keyCount} keys`)
-    yield* load(client, run.namespace, randomValue(prng))
+    yield* load(client, randomValue(prng))
   }
   const tally: Tally = { latencies: new Latencies(), failed: 0, error: undefined, missing: 0 }
   const begin = performance.now()
@@ -102,6 +102,7 @@ export const bench = Command.make(
   "bench",
   {
     operation: Flag.Literals("operation", ["put", "get"]).pipe(
+      Flag.withMetavar("put|get"),
       Flag.withDescription("What every caller does; gets are linearizable"),
       Flag.withDefault("put" as const),
     ),
@@ -114,10 +115,6 @@ export const bench = Command.make(
       Flag.withMetavar("N"),
       Flag.withDescription("How long; loading keys before gets is not counted"),
       Flag.withDefault(10),
-    ),
-    namespace: Flag.String("namespace").pipe(
-      Flag.withDescription("Keys key-000000000000 to key-000000099999 of it are written"),
-      Flag.withDefault("default"),
     ),
     json: Flags.json,
     ...Flags.cluster,
@@ -149,7 +146,7 @@ export const bench = Command.make(
 ).pipe(
   Command.withShortDescription("Measure a cluster"),
   Command.withDescription(
-    "Loads a cluster in a closed loop over at most eight connections: 100,000 keys at random, 256-byte values, one request a call. It writes those keys into the namespace.",
+    "Loads a cluster in a closed loop over at most eight connections: 100,000 keys at random, 256-byte values, one request a call. It writes into namespace `default`, keys key-000000000000 to key-000000099999.",
   ),
   Command.withExamples([
     { command: "kvorum bench --operation put --clients 128 --seconds 10", description: "puts" },

@@ -4,35 +4,16 @@ import { withCluster } from "./Cluster.ts"
 import { Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
 import { readArguments, warnIfLarge } from "./Input.ts"
-import { type CommandEnded, negative, note, print, printJson, usageError } from "./Output.ts"
+import { CommandEnded, negative, note, print, printJson, usageError } from "./Output.ts"
 import { jsonReceipt } from "./receipts.ts"
 
-interface Expected {
-  readonly expectVersion: number | undefined
-  readonly expectValue: string | undefined
-  readonly expectAbsent: boolean
+/** The condition that `--expect-version` stands for. A key that is absent has version 0, in what `cas` prints as well. */
+function expectation(version: number): Expectation | CommandEnded {
+  if (!Number.isSafeInteger(version) || version < 0) {
+    return usageError("--expect-version must be a version that kvorum printed, or 0 for absent")
+  }
+  return version === 0 ? { absent: true } : { version }
 }
-
-/** The one condition that the flags name; its value, if any, is the third of `bytes`. */
-const expectation = Effect.fnUntraced(function* (
-  options: Expected,
-  bytes: ReadonlyArray<Uint8Array>,
-): Effect.fn.Return<Expectation, CommandEnded> {
-  const { expectVersion, expectAbsent } = options
-  const value = bytes[2]
-  const given = [expectVersion !== undefined, value !== undefined, expectAbsent]
-  if (given.filter(Boolean).length !== 1) {
-    return yield* usageError("give one of --expect-version, --expect-value, --expect-absent")
-  }
-  if (value !== undefined) return { value }
-  if (expectVersion === undefined) return { absent: true }
-  if (!Number.isSafeInteger(expectVersion) || expectVersion < 0) {
-    return yield* usageError(
-      "--expect-version must be a version that kvorum printed, or 0 for absent",
-    )
-  }
-  return expectVersion === 0 ? { absent: true } : { version: expectVersion }
-})
 
 export const cas = Command.make(
   "cas",
@@ -40,35 +21,23 @@ export const cas = Command.make(
     namespace: Flags.namespace,
     key: Flags.key,
     value: Flags.value,
-    expectVersion: Flags.maybe(
-      Flag.Int("expect-version").pipe(
-        Flag.withMetavar("VERSION"),
-        Flag.withDescription("The key must have this version; 0 = it must be absent"),
-      ),
+    expectVersion: Flag.Int("expect-version").pipe(
+      Flag.withMetavar("VERSION"),
+      Flag.withDescription("The key must have this version; 0 means that it must be absent"),
     ),
-    expectValue: Flags.maybe(
-      Flag.String("expect-value").pipe(
-        Flag.withMetavar("VALUE"),
-        Flag.withDescription("The key must have this value, in hexadecimal with --hex"),
-      ),
-    ),
-    expectAbsent: Flags.toggle("expect-absent", "The key must be absent"),
     hex: Flags.hex,
     json: Flags.json,
     ...Flags.cluster,
   },
   Effect.fnUntraced(function* (options) {
     const { namespace, json } = options
+    const expect = expectation(options.expectVersion)
+    if (expect instanceof CommandEnded) return yield* expect
     const words = [
       { name: "key", word: options.key },
       { name: "value", word: options.value },
-      ...(options.expectValue === undefined
-        ? []
-        : [{ name: "expected value", word: options.expectValue }]),
     ]
-    const bytes = yield* readArguments(words, options.hex)
-    const expect = yield* expectation(options, bytes)
-    const [key, value] = bytes as [Uint8Array, Uint8Array]
+    const [key, value] = (yield* readArguments(words, options.hex)) as [Uint8Array, Uint8Array]
     yield* warnIfLarge(value)
     const { swapped, version, receipt } = yield* withCluster(options, (client) =>
       client.compareAndSet(namespace, key, { expect, value }),
@@ -80,10 +49,10 @@ export const cas = Command.make(
     if (!swapped) yield* negative
   }),
 ).pipe(
-  Command.withShortDescription("Write a key if it is as expected"),
+  Command.withShortDescription("Write a key if nobody has since"),
   Command.withDescription(
-    "Writes a key only if it is as expected, in one step, and prints its new version. Exit code 4 when the condition did not hold; " +
-      "stderr then tells the present version.",
+    "Writes a key only if it has the version expected, in one step, and prints its new version. Exit code 4 when it has another; " +
+      "stderr then tells which.",
   ),
   Command.withExamples([
     {
@@ -91,7 +60,7 @@ export const cas = Command.make(
       description: "if nobody has written since",
     },
     {
-      command: "kvorum cas default lock --expect-absent me",
+      command: "kvorum cas default lock --expect-version 0 me",
       description: "if there is no such key",
     },
   ]),

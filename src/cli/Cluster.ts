@@ -9,7 +9,6 @@ import { CommandEnded, exitCodes, printJson, usageError } from "./Output.ts"
 export interface ClusterFlags {
   readonly endpoints: string | undefined
   readonly portBase: number | undefined
-  readonly timeoutMs: number
 }
 
 const endpointsOf = Effect.fnUntraced(function* (
@@ -36,19 +35,12 @@ export const endWith = Effect.fnUntraced(function* (
 
 /** Runs `use` with a client of the cluster that the flags point at. */
 export const withCluster = <A, R>(
-  options: ClusterFlags & { readonly json: boolean; readonly connectionsPerNode?: number },
+  options: ClusterFlags & { readonly json: boolean },
   use: (client: ClientShape) => Effect.Effect<A, KvorumError | CommandEnded, R>,
 ): Effect.Effect<A, CommandEnded, Exclude<R, Client>> =>
   Effect.gen(function* () {
-    const { timeoutMs } = options
-    if (timeoutMs < 1) return yield* usageError("--timeout-ms must be above 0")
     const endpoints = yield* endpointsOf(options)
-    const layer = Client.layer({
-      endpoints,
-      deadlineMs: timeoutMs,
-      connectionsPerNode: options.connectionsPerNode ?? 1,
-    })
-    return yield* Effect.flatMap(Client, use).pipe(Effect.provide(layer))
+    return yield* Effect.flatMap(Client, use).pipe(Effect.provide(Client.layer({ endpoints })))
   }).pipe(
     Effect.catch((error) =>
       error._tag === "CommandEnded" ? Effect.fail(error) : endWith(error, options.json),

@@ -55,11 +55,6 @@ export const cluster = {
       Flag.withDescription("The cluster that `kvorum start --port-base N` started on this machine"),
     ),
   ),
-  timeoutMs: Flag.Int("timeout-ms").pipe(
-    Flag.withMetavar("N"),
-    Flag.withDescription("How long to try before giving up"),
-    Flag.withDefault(10_000),
-  ),
 }
 
 export const data = Flag.String("data").pipe(Flag.withMetavar("DIR"))

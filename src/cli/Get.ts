@@ -1,26 +1,18 @@
 import { Effect } from "effect"
 import { toHex } from "../lib/bytes.ts"
 import { withCluster } from "./Cluster.ts"
-import { Command, Flag } from "./EffectCli.ts"
+import { Command } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
 import { readArguments } from "./Input.ts"
 import { negative, note, print, printBytes, printJson } from "./Output.ts"
 import { jsonReceipt } from "./receipts.ts"
 import { jsonBytes } from "./textBytes.ts"
 
-export const level = Flag.Literals("level", ["linearizable", "local"]).pipe(
-  Flag.withDescription(
-    "linearizable sees every write acknowledged before; local answers from any one replica, which may be behind",
-  ),
-  Flag.withDefault("linearizable" as const),
-)
-
 export const get = Command.make(
   "get",
   {
     namespace: Flags.namespace,
     key: Flags.key,
-    level,
     hex: Flags.hex,
     json: Flags.json,
     ...Flags.cluster,
@@ -28,9 +20,7 @@ export const get = Command.make(
   Effect.fnUntraced(function* (options) {
     const { namespace, hex, json } = options
     const [key] = (yield* readArguments([{ name: "key", word: options.key }], hex)) as [Uint8Array]
-    const found = yield* withCluster(options, (client) =>
-      client.get(namespace, key, { level: options.level }),
-    )
+    const found = yield* withCluster(options, (client) => client.get(namespace, key))
     const receipt = jsonReceipt(found.receipt)
     if (!found.found) {
       yield* json ? printJson({ found: false, receipt }) : note("not found")

@@ -77,7 +77,11 @@ const presenter: CliOutput.Presenter = {
     const formatter = CliOutput.defaultFormatter({ colors: colors === true })
     switch (event._tag) {
       case "Help": {
-        const help = formatter.formatHelpDoc(event.helpDoc)
+        const flags = event.helpDoc.flags.map((flag) =>
+          // How Flags.toggle looks to the library; to people it is a switch.
+          flag.type === "[=boolean]" ? { ...flag, type: "boolean" } : flag,
+        )
+        const help = formatter.formatHelpDoc({ ...event.helpDoc, flags })
         return yield* event.reason === "Requested" ? print(help) : note(help)
       }
       case "InvalidInvocation": {

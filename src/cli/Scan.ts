@@ -6,7 +6,6 @@ import { limits } from "../wire/limits.ts"
 import { withCluster } from "./Cluster.ts"
 import { Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { level } from "./Get.ts"
 import { note, print, printJson, usageError } from "./Output.ts"
 import { argumentBytes, jsonBytes, lineText } from "./textBytes.ts"
 
@@ -15,7 +14,6 @@ interface ScanRequest {
   readonly prefix: Uint8Array
   readonly limit: number
   readonly cursor: string | undefined
-  readonly level: "linearizable" | "local"
 }
 
 /** Hands page after page to `each`; the cursor to go on from, if there is more. */
@@ -29,7 +27,6 @@ const walk = Effect.fnUntraced(function* (
   for (;;) {
     const page = yield* client.scanPage(request.namespace, {
       prefix: request.prefix,
-      level: request.level,
       limit: Math.min(left, limits.scanPageEntries),
       ...(cursor === undefined ? {} : { cursor }),
     })
@@ -58,7 +55,6 @@ export const scan = Command.make(
         Flag.withDescription("Go on where an earlier scan of the same prefix stopped"),
       ),
     ),
-    level,
     hex: Flags.hex,
     json: Flags.json,
     ...Flags.cluster,

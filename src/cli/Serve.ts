@@ -10,7 +10,6 @@ import {
   type Member,
   parseMembers,
   portBaseDefault,
-  portBaseProblem,
 } from "./addresses.ts"
 import { probeMembers } from "./Cluster.ts"
 import { clusterFileName, identityFileName } from "./clusterData.ts"
@@ -24,7 +23,6 @@ interface ServeOptions {
   readonly id: number | undefined
   readonly cluster: string | undefined
   readonly host: string | undefined
-  readonly portBase: number | undefined
   readonly stopWithStdin: boolean
 }
 
@@ -56,18 +54,8 @@ export const serve = Command.make(
         ),
       ),
     ),
-    portBase: Flags.maybe(
-      Flag.Int("port-base").pipe(
-        Flag.withMetavar("N"),
-        Flag.withDescription(
-          `Without --cluster: clients at port N + 1, peers at N + 101 (${portBaseDefault})`,
-        ),
-      ),
-    ),
-    stopWithStdin: Flags.toggle(
-      "stop-with-stdin",
-      "Stop when stdin ends; for a process that starts nodes and must not outlive them",
-    ),
+    // For a process that starts nodes that must not outlive it (Supervisor.ts); nothing that a person would use.
+    stopWithStdin: Flag.withHidden(Flags.toggle("stop-with-stdin", "Stop when stdin ends")),
   },
   (options) => Effect.scoped(runNode(options)).pipe(Effect.provide(Log.layer)),
 ).pipe(
@@ -88,15 +76,12 @@ export const serve = Command.make(
 
 /** The members, or a sentence that says what is wrong with the options. */
 function membersOf(options: ServeOptions): ReadonlyArray<Member> | string {
-  const { id, cluster, portBase } = options
+  const { id, cluster } = options
   if (cluster === undefined) {
     if (id !== undefined && id !== 1) return `--id ${id} needs --cluster`
-    const problem = portBaseProblem(portBase ?? portBaseDefault)
-    if (problem !== undefined) return problem
     const host = options.host ?? "127.0.0.1"
-    return localMembers({ nodes: 1, host, portBase: portBase ?? portBaseDefault })
+    return localMembers({ nodes: 1, host, portBase: portBaseDefault })
   }
-  if (portBase !== undefined) return "--port-base does not go with --cluster, which names the ports"
   if (id === undefined) return "--cluster needs --id: which of its nodes is this?"
   const members = parseMembers(cluster)
   if (typeof members === "string") return `--cluster: ${members}`

@@ -201,6 +201,11 @@ export class Durability {
         if (change._tag === "append") limit = Math.min(limit, change.first - 1)
         if (change._tag === "reset") limit = 0
       }
+      // The engine holds a snapshot that contradicts the log: what follows on the contradiction can never be committed.
+      const known = shadow.termAt(group.appliedIndex)
+      if (known !== undefined && known !== group.appliedTerm) {
+        limit = Math.min(limit, group.appliedIndex)
+      }
       const start = Math.max(shadow.base, group.appliedIndex, group.log.firstIndex - 1) + 1
       const reach = Math.max(group.log.lastIndex, group.appliedIndex)
       if (Math.min(limit, shadow.last) > reach || shadow.base > reach) {
@@ -237,5 +242,6 @@ export class Durability {
 export interface RecoveredLog {
   readonly range: RangeId
   readonly appliedIndex: LogIndex
+  readonly appliedTerm: Term
   readonly log: JournalGroup
 }

@@ -14,7 +14,7 @@ export interface FaultWorld {
 }
 
 /** What may strike a leader just elected: most of all, that only some of what it sends arrives. */
-const strikeKinds = ["cutOneWay", "cutOneWay", "isolate", "crash", "kill"] as const
+const strikeKinds = ["cutOneWay", "cutOneWay", "isolate", "crash", "crash", "kill"] as const
 
 /**
  * Begins faults at random and ends each after a while. Which kinds, how often and how long is the seed's choice, over orders of magnitude: a seed

@@ -85,7 +85,7 @@ export class Network {
     this.transmit(link, from, to, carried, this.drawDelay())
     if (prng.chance(parameters.duplicateRate)) {
       this.duplicated++
-      const later = prng.logUniform(parameters.delayMinUs, parameters.duplicateDelayMaxUs)
+      const later = prng.logUniform(parameters.duplicateDelayMinUs, parameters.duplicateDelayMaxUs)
       world.trace.record("duplicate", world.now, from, to)
       this.arriveAt(world.now + Math.round(later), from, to, carried)
     }

@@ -15,6 +15,7 @@ export interface NetworkParameters {
   /** Share of losses that the sender's transport reports. */
   readonly lossNoticedRate: number
   readonly duplicateRate: number
+  readonly duplicateDelayMinUs: number
   readonly duplicateDelayMaxUs: number
 }
 
@@ -181,8 +182,10 @@ function drawNetwork(prng: Prng): NetworkParameters {
     spikeMaxUs: prng.logUniform(20_000, 1_500_000),
     lossRate: prng.chance(0.7) ? prng.logUniform(0.0005, 0.2) : 0,
     lossNoticedRate: prng.pick([0, 0.1, 1]),
-    duplicateRate: prng.chance(0.6) ? prng.logUniform(0.0005, 0.2) : 0,
-    duplicateDelayMaxUs: prng.logUniform(20_000, 8_000_000),
+    duplicateRate: prng.chance(0.6) ? prng.logUniform(0.0005, 0.3) : 0,
+    // In half of the seeds a repeat comes so late that its term is long over.
+    duplicateDelayMinUs: prng.chance(0.5) ? prng.logUniform(100_000, 1_000_000) : delayMinUs,
+    duplicateDelayMaxUs: prng.logUniform(1_000_000, 8_000_000),
   }
 }
 

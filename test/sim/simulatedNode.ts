@@ -3,12 +3,11 @@ import type { JournalWrite } from "../../src/journal/journal.ts"
 import { assert } from "../../src/lib/assert.ts"
 import type { Prng } from "../../src/lib/prng.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
-import type { Replica } from "../../src/server/replica.ts"
 import type { Reply, Request } from "../../src/server/requests.ts"
 import { runStoreJob, type StoreJob } from "../../src/server/storeJobs.ts"
 import { type ClockReading, StoreLoop, type StoreParts } from "../../src/server/storeLoop.ts"
-import type { NodeId, RangeDescriptor, RangeId, Term } from "../../src/types.ts"
-import { Durability } from "./durability.ts"
+import type { NodeId, RangeDescriptor } from "../../src/types.ts"
+import { NodeChecks } from "./nodeChecks.ts"
 import type { Observer } from "./observer.ts"
 import type { Parameters } from "./parameters.ts"
 import { SimulatedCrash, type SimulatedDisk } from "./simulatedDisk.ts"
@@ -59,6 +58,7 @@ export class SimulatedNode {
   readonly id: NodeId
   readonly disk: SimulatedDisk
   readonly counts = new NodeCounts()
+  readonly checks: NodeChecks
   loop: StoreLoop | undefined
   /** Multiplies the time that the disk takes. */
   diskSlowness: number
@@ -66,7 +66,6 @@ export class SimulatedNode {
   wallSkewMs: number
   private readonly world: NodeWorld
   private readonly prng: Prng
-  private readonly durability: Durability
   private readonly drift: number
   private monotonicOffsetMs = 0
   /** Number of this life; what belongs to an earlier one is void. */
@@ -77,14 +76,13 @@ export class SimulatedNode {
   private writing: JournalWrite | undefined
   private jobs: Array<StoreJob> = []
   private jobUnderWay: JobUnderWay | undefined
-  private readonly leading = new Map<RangeId, Term>()
 
   constructor(id: NodeId, world: NodeWorld, prng: Prng) {
     this.id = id
     this.world = world
     this.prng = prng
     this.disk = new world.Disk()
-    this.durability = new Durability(`n${id}`, world.observer)
+    this.checks = new NodeChecks(this, world)
     const { driftMax, wallSkewMaxMs, disk } = world.parameters
     this.usualSlowness = prng.logUniform(1 / disk.unevenness, disk.unevenness)
     this.diskSlowness = this.usualSlowness
@@ -97,7 +95,7 @@ export class SimulatedNode {
   }
 
   get isLeader(): boolean {
-    return this.leading.size > 0
+    return this.checks.leads
   }
 
   get isPaused(): boolean {
@@ -141,7 +139,7 @@ export class SimulatedNode {
       return
     }
     disk.crashAfter(undefined)
-    this.observeRecovery(this.loop)
+    this.checks.recovered(this.loop)
     const life = this.life
     const tickUs = world.parameters.settings.tickMs * 1000
     const tick = () => {
@@ -153,48 +151,6 @@ export class SimulatedNode {
     world.schedule(world.now + prng.int(0, tickUs), tick)
   }
 
-  private observeRecovery(loop: StoreLoop): void {
-    const recovered = [...loop.replicas.values()].map((replica) => ({
-      range: replica.range,
-      appliedIndex: replica.machine.appliedIndex,
-      log: replica.log,
-    }))
-    this.durability.checkRecovered(recovered)
-    this.durability.tap(loop.storage.journal)
-    // Handles given out before the tap are tapped too.
-    for (const replica of loop.replicas.values()) {
-      this.durability.tapGroup(replica.range, replica.machine.replica, replica.log)
-      this.observeMachine(replica)
-      const replaceMachine = replica.replaceMachine.bind(replica)
-      replica.replaceMachine = (machine) => {
-        replaceMachine(machine)
-        this.counts.snapshotsInstalled++
-        this.observeMachine(replica)
-      }
-    }
-  }
-
-  private observeMachine(replica: Replica): void {
-    const { machine, range } = replica
-    const { observer, trace } = this.world
-    observer.chainAt(this.id, range, machine.appliedIndex, machine.chain)
-    const apply = machine.apply.bind(machine)
-    machine.apply = (entry) => {
-      apply(entry)
-      trace.record("apply", this.world.now, this.id * 1000 + range, entry.index, machine.chain)
-      observer.appliedEntry(this.id, range, entry, {
-        chain: machine.chain,
-        replicaTerm: replica.raft.term,
-      })
-      if (!this.durability.holds(range, entry.index, entry.term)) {
-        throw new Violation(
-          "durability",
-          `n${this.id} applies ${entry.index} of r${range} too early`,
-        )
-      }
-    }
-  }
-
   /** The process ends now. What it was writing may be in the files in part. */
   stop(ending: Ending): void {
     const { prng, disk, world } = this
@@ -204,7 +160,7 @@ export class SimulatedNode {
     this.pausedBy = 0
     this.deferred = []
     this.turnScheduled = false
-    this.leading.clear()
+    this.checks.stopped()
     // The process is dead; the machine writes on for as long as it has power.
     disk.kill()
     if (prng.chance(0.5)) this.finishJobPartly()
@@ -243,7 +199,7 @@ export class SimulatedNode {
     const file = this.disk.open(writing.path)
     file.write(bytes, writing.offset)
     file.close()
-    this.durability.written(writing, false)
+    this.checks.durability.written(writing, false)
   }
 
   pause(): void {
@@ -315,15 +271,15 @@ export class SimulatedNode {
     this.turnScheduled = false
     this.counts.turns++
     const output = this.guard("turn", () => loop.turn(this.clock()))
-    this.observeRoles(loop)
+    this.checks.noteRoles(loop)
     const { journal, sends, replies, jobs } = output
     world.trace.record("turn", world.now, this.id, sends.length, replies.length)
     for (const { to, message } of sends) {
-      this.checkSend(loop, message)
+      this.checks.sent(loop, message)
       world.send(this.id, to, message)
     }
     for (const reply of replies) {
-      if (reply._tag === "Mutated") this.checkAcknowledged(reply)
+      if (reply._tag === "Mutated") this.checks.acknowledged(reply)
       world.answer(reply)
     }
     if (journal !== undefined) this.write(journal)
@@ -355,7 +311,7 @@ export class SimulatedNode {
       if (write.sync) file.sync()
       file.close()
       this.writing = undefined
-      this.durability.written(write, write.sync)
+      this.checks.durability.written(write, write.sync)
       this.whenAwake(() => {
         this.guard("journalDurable", () => (this.loop as StoreLoop).journalDurable(write))
         this.turnSoon()
@@ -397,64 +353,6 @@ export class SimulatedNode {
     this.guard("jobDone", () => (this.loop as StoreLoop).jobDone(job, result))
     this.startJob()
     this.turnSoon()
-  }
-
-  // Checks
-
-  private observeRoles(loop: StoreLoop): void {
-    for (const replica of loop.replicas.values()) {
-      const { raft, range } = replica
-      if (raft.role !== "leader") {
-        if (this.leading.size > 0) this.leading.delete(range)
-        continue
-      }
-      if (this.leading.get(range) === raft.term) continue
-      this.leading.set(range, raft.term)
-      this.world.elected(this)
-      this.world.observer.leads({
-        range,
-        replica: raft.id,
-        term: raft.term,
-        appliedIndex: replica.machine.appliedIndex,
-        log: replica.log,
-      })
-    }
-  }
-
-  private checkSend(loop: StoreLoop, message: PeerMessage): void {
-    if (message._tag !== "Raft") return
-    const { range, message: raft } = message
-    if (raft._tag === "AppendResponse" && raft.accepted) {
-      const inEngine = loop.replicas.get(range)?.machine.appliedIndex ?? 0
-      this.durability.checkAppendAcknowledged(range, raft.index, raft.term, inEngine)
-    } else if (raft._tag === "VoteResponse" && raft.granted && !raft.preVote) {
-      this.durability.checkVoteGranted(range, raft.term, raft.to)
-      this.world.observer.voted(range, raft.from, raft.term, raft.to)
-    }
-  }
-
-  /** A mutation that was answered is durable on a majority. */
-  private checkAcknowledged(reply: Extract<Reply, { _tag: "Mutated" }>): void {
-    const { range, index } = reply.receipt
-    const { world } = this
-    const term = world.observer.appliedTerm(range, index)
-    const descriptor = world.descriptors.find(({ id }) => id === range)
-    if (descriptor === undefined) throw new Violation("assertion", `an answer names range ${range}`)
-    let holders = 0
-    for (const { node } of descriptor.replicas) {
-      const holder = world.nodes.get(node) as SimulatedNode
-      if (term !== undefined && holder.holds(range, index, term)) holders++
-    }
-    if (2 * holders > descriptor.replicas.length) return
-    throw new Violation(
-      "durability",
-      `n${this.id} answers for entry ${index} of r${range}, durable on ${holders} of ${descriptor.replicas.length}`,
-    )
-  }
-
-  /** Whether the entry is durable here, in the log or in the engine. */
-  holds(range: RangeId, index: number, term: Term): boolean {
-    return this.durability.holds(range, index, term)
   }
 
   private guard<A>(what: string, run: () => A): A {

@@ -4,10 +4,11 @@ import type { Prng } from "../../src/lib/prng.ts"
 import { defaultNamespace } from "../../src/server/bootstrap.ts"
 import type { Reply, Request } from "../../src/server/requests.ts"
 import type { NodeId, RangeDescriptor, Version } from "../../src/types.ts"
-import { commandStatuses, conditions, encodeCommand, operations } from "../../src/wire/command.ts"
+import { commandStatuses } from "../../src/wire/command.ts"
 import { History, type RecordedOperation } from "./history.ts"
 import { type KeyPlace, placeKeys } from "./keys.ts"
 import type { RegisterOperation, RegisterValue } from "./linearizability.ts"
+import { encodeMutation, type Identity } from "./mutation.ts"
 import type { WorkloadParameters } from "./parameters.ts"
 import type { Trace } from "./trace.ts"
 import { type Seen, Values } from "./values.ts"
@@ -24,13 +25,6 @@ export interface WorkloadWorld {
   request(node: NodeId, request: Request): boolean
   /** A clock of the client's in the unit of versions, before it has heard of a range's time. */
   clientTime(): Version
-}
-
-/** A client identity: sequences, and which of them are unanswered. */
-interface Identity {
-  readonly id: number
-  nextSequence: number
-  readonly unanswered: Set<number>
 }
 
 interface Call {
@@ -179,7 +173,20 @@ export class Workload {
     const deadline = Math.round(world.now + options.deadlineUs)
     const command = isRead
       ? undefined
-      : this.encode({ identity, sequence, key, kind, seen, value, deadlineUs: options.deadlineUs })
+      : encodeMutation({
+          identity,
+          sequence,
+          key,
+          kind,
+          seen,
+          value,
+          expiresAt:
+            (this.rangeTimes.get(key.range.id) ?? world.clientTime()) +
+            Math.round(options.deadlineUs) +
+            10_000_000,
+          values: this.values,
+          prng,
+        })
     if (!isRead) identity.unanswered.add(sequence)
     const call: Call = {
       identity,
@@ -199,45 +206,6 @@ export class Workload {
     world.schedule(deadline, () => this.giveUp(call))
     this.attempt(call)
     return call
-  }
-
-  private encode(options: {
-    identity: Identity
-    sequence: number
-    key: KeyPlace
-    kind: RegisterOperation["kind"]
-    seen: Seen | undefined
-    value: RegisterValue
-    deadlineUs: number
-  }): Uint8Array {
-    const { identity, sequence, key, kind, seen } = options
-    const byValue = this.prng.chance(0.4)
-    const conditional = kind === "compareAndSet"
-    const condition = !conditional
-      ? conditions.none
-      : seen === undefined || seen.value === 0
-        ? conditions.absent
-        : byValue
-          ? conditions.valueEquals
-          : conditions.versionEquals
-    const time = this.rangeTimes.get(key.range.id) ?? this.world.clientTime()
-    let ackedBelow = sequence
-    for (const unanswered of identity.unanswered) ackedBelow = Math.min(ackedBelow, unanswered)
-    return encodeCommand({
-      operation: kind === "delete" ? operations.delete : operations.put,
-      condition,
-      boundsVersion: key.range.boundsVersion,
-      clientId: identity.id,
-      sequence,
-      ackedBelow,
-      expiresAt: time + Math.round(options.deadlineUs) + 10_000_000,
-      expectedVersion: condition === conditions.versionEquals ? (seen as Seen).version : 0,
-      position: key.position,
-      value: this.values.bytesOf(options.value),
-      expectedValue: this.values.bytesOf(
-        condition === conditions.valueEquals ? (seen as Seen).value : 0,
-      ),
-    })
   }
 
   private attempt(call: Call): void {
