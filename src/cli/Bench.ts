@@ -102,18 +102,18 @@ export const bench = Command.make(
   "bench",
   {
     operation: Flag.Literals("operation", ["put", "get"]).pipe(
-      Flag.withMetavar("put|get"),
-      Flag.withDescription("What every caller does; gets are linearizable"),
+      Flag.withMetavar("NAME"),
+      Flag.withDescription("What every caller does (put); gets are linearizable"),
       Flag.withDefault("put" as const),
     ),
     clients: Flag.Int("clients").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("Callers, each with one request under way"),
+      Flag.withDescription("Callers, each with one request under way (16)"),
       Flag.withDefault(16),
     ),
     seconds: Flag.Int("seconds").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("How long; loading keys before gets is not counted"),
+      Flag.withDescription("How long (10); loading keys before gets is not counted"),
       Flag.withDefault(10),
     ),
     json: Flags.json,

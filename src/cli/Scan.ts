@@ -47,7 +47,7 @@ export const scan = Command.make(
     ),
     limit: Flag.Int("limit").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("At most so many keys"),
+      Flag.withDescription("At most so many keys (1000)"),
       Flag.withDefault(1000),
     ),
     cursor: Flags.maybe(

@@ -17,8 +17,10 @@ import { awaitLeaders } from "./Cluster.ts"
 import { clusterFileName, formatClusterData, nodeDirectory } from "./clusterData.ts"
 import { Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
+import { NodeLines } from "./nodeLines.ts"
 import { type CommandEnded, note, print, refusal, usageError } from "./Output.ts"
 import { parents, parentsAlive } from "./Parents.ts"
+import { nodeName } from "./receipts.ts"
 import { checkDirectory, checkPorts, holdDirectory } from "./StartChecks.ts"
 import {
   type NodePlan,
@@ -47,7 +49,9 @@ export const start = Command.make(
   {
     nodes: Flag.Int("nodes").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription(`How many nodes, 1 to ${nodesMax}; the same as when the data was made`),
+      Flag.withDescription(
+        `How many nodes, 1 to ${nodesMax} (3); the same as when the data was made`,
+      ),
       Flag.withDefault(3),
     ),
     data: Flags.maybe(
@@ -57,11 +61,13 @@ export const start = Command.make(
     ),
     portBase: Flag.Int("port-base").pipe(
       Flag.withMetavar("N"),
-      Flag.withDescription("Node i takes clients at port N + i and other nodes at N + 100 + i"),
+      Flag.withDescription(
+        `Node i takes clients at port N + i and other nodes at N + 100 + i (${portBaseDefault})`,
+      ),
       Flag.withDefault(portBaseDefault),
     ),
     host: Flags.host.pipe(
-      Flag.withDescription("The address that every node binds"),
+      Flag.withDescription("The address that every node binds (127.0.0.1)"),
       Flag.withDefault("127.0.0.1"),
     ),
     ephemeral: Flags.toggle(
@@ -170,6 +176,7 @@ interface Supervision {
 const superviseNodes = Effect.fnUntraced(function* (supervision: Supervision) {
   const { plans, members } = supervision
   const nodes: Array<NodeProcess> = []
+  const lines = new NodeLines()
   const state = { ready: false, stopping: false }
   const lost = yield* Deferred.make<never, CommandEnded>()
   const onExit = (node: NodeProcess, code: number) => {
@@ -190,27 +197,33 @@ const superviseNodes = Effect.fnUntraced(function* (supervision: Supervision) {
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
       state.stopping = true
+      lines.stop()
       return stopNodes(nodes)
     }),
   )
+  const onLine = ({ id }: NodePlan, line: string) => {
+    const shown = lines.take(nodeName(id), line)
+    if (shown !== undefined) Effect.runSync(note(shown))
+  }
   const running = Effect.gen(function* () {
-    for (const plan of plans) nodes.push(spawnNodeUnsafe(plan, onExit))
-    yield* awaitReady(members)
+    for (const plan of plans) nodes.push(spawnNodeUnsafe(plan, { onLine, onExit }))
+    yield* awaitReady(members, lines)
     state.ready = true
+    lines.run()
     yield* print(welcome(supervision, nodes))
     return yield* Effect.never
   })
   return yield* Effect.raceFirst(running, Deferred.await(lost))
 })
 
-const awaitReady = (members: ReadonlyArray<Member>) => {
+const awaitReady = (members: ReadonlyArray<Member>, lines: NodeLines) => {
   const endpoints = members.map(({ peer }) => clientOf(peer))
-  const notice = Effect.sleep(readyNoticeMs).pipe(
-    Effect.andThen(
-      note("Still waiting for every node to be ready and every range to have a leader."),
-    ),
-    Effect.andThen(Effect.never),
-  )
+  const notice = Effect.gen(function* () {
+    yield* Effect.sleep(readyNoticeMs)
+    for (const line of lines.run()) yield* note(line)
+    yield* note("Still waiting for every node to be ready and every range to have a leader.")
+    return yield* Effect.never
+  })
   return Effect.raceFirst(awaitLeaders({ endpoints, nodes: members.length }), notice).pipe(
     Effect.timeoutOrElse({
       duration: readyLimitMs,

@@ -2,7 +2,6 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { Deferred, Effect } from "effect"
 import { formatMembers, type Member } from "./addresses.ts"
-import { note } from "./Output.ts"
 
 /**
  * Runs the nodes of a cluster as child processes.
@@ -12,6 +11,9 @@ import { note } from "./Output.ts"
  * - A node that dies is reported, with the command that starts it again, and is not started by the supervisor: a
  *   crash that repeats itself must be seen, not hidden.
  * - Nodes do not see the terminal's Ctrl-C: they have sessions of their own, so that one process decides when all of them stop.
+ *
+ * Left out: when the supervisor itself is killed outright, the folder of an `--ephemeral` cluster stays behind. Its nodes could remove it as they
+ * stop, but a switch that makes a node delete its data is not worth having for that.
  */
 export interface NodeProcess {
   readonly id: number
@@ -53,10 +55,13 @@ export function restartCommand(plan: NodePlan): string {
   return ["npx", "kvorum", ...serveArguments(plan).map(quote)].join(" ")
 }
 
-/** Starts a node, which the caller must stop. What it says goes to stderr, a prefix before each line. */
+/** Starts a node, which the caller must stop. Every line that it writes goes to `onLine`, all of them before `onExit`. */
 export function spawnNodeUnsafe(
   plan: NodePlan,
-  onExit: (node: NodeProcess, code: number) => void,
+  events: {
+    readonly onLine: (plan: NodePlan, line: string) => void
+    readonly onExit: (node: NodeProcess, code: number) => void
+  },
 ): NodeProcess {
   const child = Bun.spawn(
     [process.execPath, mainPath, ...serveArguments(plan), "--stop-with-stdin"],
@@ -69,31 +74,33 @@ export function spawnNodeUnsafe(
     kill: (signal) => child.kill(signal),
     alive: true,
   }
-  const prefix = `n${plan.id} | `
-  const copied = [copyLines(child.stdout, prefix), copyLines(child.stderr, prefix)]
+  const onLine = (line: string) => events.onLine(plan, line)
+  const copied = [eachLine(child.stdout, onLine), eachLine(child.stderr, onLine)]
   void child.exited.then((code) =>
     // Its last words first.
     Promise.all(copied).then(() => {
       node.alive = false
-      onExit(node, code)
+      events.onExit(node, code)
     }),
   )
   return node
 }
 
-function copyLines(stream: ReadableStream<Uint8Array>, prefix: string): Promise<void> {
+function eachLine(
+  stream: ReadableStream<Uint8Array>,
+  onLine: (line: string) => void,
+): Promise<void> {
   const decoder = new TextDecoder()
   let rest = ""
-  const print = (line: string) => Effect.runSync(note(prefix + line))
   const reader = stream.getReader()
   const next = (): Promise<void> =>
     reader.read().then(({ done, value }) => {
       rest += done ? decoder.decode() : decoder.decode(value, { stream: true })
       const lines = rest.split("\n")
       rest = lines.pop() as string
-      for (const line of lines) print(line)
+      for (const line of lines) onLine(line)
       if (!done) return next()
-      if (rest !== "") print(rest)
+      if (rest !== "") onLine(rest)
       return undefined
     })
   return next().catch(() => undefined)

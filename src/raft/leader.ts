@@ -319,6 +319,9 @@ export abstract class Leader extends Candidate {
         follower.becomeProbe()
         this.appendsDue = true
       }
+    } else if (follower.state === "replicate" && follower.next <= this.log.lastIndex) {
+      // Nothing is out though something is missing: when it was to be sent, the follower had not been heard of for a snapshot.
+      this.appendsDue = true
     }
   }
 

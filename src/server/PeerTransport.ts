@@ -100,6 +100,8 @@ class Peer {
   /** Frames were dropped since the last flush. */
   dropping = false
   droppedFrames = 0
+  /** Failed dials not to log before the first connection (4 s of refusals): while a cluster starts, a node that is not up yet is no news. */
+  quietDials = 10
 
   constructor(address: PeerAddress) {
     this.node = address.node
@@ -216,6 +218,7 @@ class Transport {
       admit: (hello) => this.problemOf(hello, peer.node),
       opened: () => {
         peer.end = end
+        peer.quietDials = 0
         this.forget(peer.node)
         this.log(`connected to n${peer.node}`)
       },
@@ -361,7 +364,8 @@ function connection(transport: Transport, peer: Peer, outbound: Set<OutboundEnd>
       if (over) return
       over = true
       clearTimeout(timer)
-      transport.logOnce(`no connection to n${peer.node}: ${reason}`)
+      if (end === undefined && peer.quietDials > 0) peer.quietDials--
+      else transport.logOnce(`no connection to n${peer.node}: ${reason}`)
       if (end !== undefined) outbound.delete(end)
       resume(Effect.fail(new PeerLost({ reason })))
     }

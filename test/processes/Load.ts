@@ -65,6 +65,12 @@ export class Load {
     )
   }
 
+  /** How many nodes say that they are ready. */
+  async readyNodes(): Promise<number> {
+    const result = await this.call((client) => client.status())
+    return result.ok ? result.value.nodes.filter(({ state }) => state === "ready").length : 0
+  }
+
   /** Starts the writers on the registers of a new round. */
   start(round: number): void {
     this.round = round

@@ -64,8 +64,6 @@ describe("put, get and delete", () => {
     })
     const hex = await run(["get", "default", "6a", "--json", "--hex"])
     expect(line(hex)).toMatchObject({ found: true, valueHex: "c3bc" })
-    const local = line(await run(["get", "default", "j", "--json", "--level", "local"]))
-    expect(local.receipt).toMatchObject({ level: "local" })
     const gone = await run(["delete", "default", "j", "--json"])
     expect(line(gone)).toEqual({ deleted: true, version: expect.any(Number), receipt })
     const absent = await run(["get", "default", "j", "--json"])
@@ -102,8 +100,8 @@ describe("put, get and delete", () => {
 })
 
 describe("cas", () => {
-  test("writes when the version, value or absence is as expected, and else says what is there", async () => {
-    const first = await run(["cas", "default", "cas", "one", "--expect-absent"])
+  test("writes when the version is as expected, 0 for absent, and else says what is there", async () => {
+    const first = await run(["cas", "default", "cas", "one", "--expect-version", "0"])
     expect(first.code).toBe(0)
     const version = first.stdout.trim()
     const second = await run(["cas", "default", "cas", "--expect-version", version, "two"])
@@ -111,19 +109,16 @@ describe("cas", () => {
     const stale = await run(["cas", "default", "cas", "--expect-version", version, "three"])
     expect(stale).toMatchObject({ code: 4, stdout: "" })
     expect(stale.stderr).toBe(`not as expected: version ${second.stdout.trim()}\n`)
-    const byValue = await run(["cas", "default", "cas", "four", "--expect-value", "two", "--json"])
-    expect(byValue.code).toBe(0)
-    expect(line(byValue)).toEqual({ swapped: true, version: expect.any(Number), receipt })
-    const absent = await run(["cas", "default", "cas", "five", "--expect-absent", "--json"])
+    const fresh = ["cas", "default", "cas", "four", "--json", "--expect-version"]
+    const third = await run([...fresh, second.stdout.trim()])
+    expect(third.code).toBe(0)
+    expect(line(third)).toEqual({ swapped: true, version: expect.any(Number), receipt })
+    const absent = await run([...fresh, "0"])
     expect(absent.code).toBe(4)
-    expect(line(absent)).toMatchObject({ swapped: false, version: line(byValue).version })
+    expect(line(absent)).toEqual({ swapped: false, version: line(third).version, receipt })
     expect((await run(["get", "default", "cas"])).stdout).toBe("four")
-  }, 60_000)
-
-  test("needs exactly one condition", async () => {
-    expect(await run(["cas", "default", "cas", "x"])).toMatchObject({ code: 2, stdout: "" })
-    const two = ["cas", "default", "cas", "x", "--expect-absent", "--expect-version", "1"]
-    expect(await run(two)).toMatchObject({ code: 2, stdout: "" })
+    const nothing = await run(["cas", "default", "no-such-key", "x", "--expect-version", version])
+    expect(nothing).toMatchObject({ code: 4, stdout: "", stderr: "not as expected: absent\n" })
   }, 60_000)
 })
 
@@ -241,10 +236,11 @@ describe("refusals", () => {
       ["put", "default", "k"],
       ["put", "default", "k", "v", "w"],
       ["frobnicate"],
-      ["get", "default", "k", "--level", "perhaps"],
+      ["cas", "default", "k", "v"],
+      ["cas", "default", "k", "v", "--expect-version", "-1"],
+      ["cas", "default", "k", "v", "--expect-version", "new"],
       ["put", "default", "--hex", "zz", "00"],
       ["put", "default", "-", "-"],
-      ["get", "default", "k", "--timeout-ms", "0"],
       ["scan", "default", "--limit", "0"],
       ["bench", "--clients", "0"],
       [],
@@ -305,15 +301,14 @@ describe("the cluster", () => {
     const first = cluster.endpoints.split(",")[0] as string
     const nowhere = "127.0.0.1:9"
     const place = ["--port-base", `${cluster.portBase}`]
-    const quick = ["--timeout-ms", "500", "--json"]
     const environment = { KVORUM_ENDPOINTS: first }
     expect((await kvorum(["status"], { environment })).code).toBe(0)
     expect((await kvorum(["status", ...place])).code).toBe(0)
     expect(
       (await kvorum(["status", ...place], { environment: { KVORUM_ENDPOINTS: nowhere } })).code,
     ).toBe(0)
-    const wrong = ["get", "default", "k", "--endpoints", nowhere, ...quick]
-    const refused = await kvorum([...wrong, ...place], { environment })
+    const wrong = ["status", "--json", "--endpoints", nowhere, ...place]
+    const refused = await kvorum(wrong, { environment })
     expect(refused.code).toBe(1)
     expect(line(refused).error).toBe("QuorumUnavailable")
   }, 60_000)

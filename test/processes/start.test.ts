@@ -86,6 +86,9 @@ describe("a start", () => {
     expect((await kvorum(put)).code).toBe(0)
     expect(await first.stop("SIGINT")).toBe(0)
     await allGone(pids)
+    // What nodes say to each other as they come and go is not for the person who starts them.
+    expect(first.stdout.text).toStartWith("Kvorum is ready: 3 nodes, data in ")
+    expect(first.stderr.text).not.toMatch(/ INFO | is up/)
     const second = await started({ nodes: 3, data })
     expect(second.portBase).not.toBe(first.portBase)
     const get = ["get", "default", "kept", "--endpoints", second.endpoints]
@@ -196,13 +199,8 @@ describe("a start is refused with one line and exit code 1, and changes nothing"
     const other = await refused({ nodes: 1, data })
     expect(other).toMatchObject({ code: 1, stdout: "" })
     expect(other.stderr).toContain(`${data}/n1 is in use by process`)
-    const serve = await kvorum([
-      "serve",
-      "--data",
-      `${data}/n1`,
-      "--port-base",
-      `${freePortBase(1)}`,
-    ])
+    const member = `1=127.0.0.1:${freePortBase(1) + 101}`
+    const serve = await kvorum(["serve", "--data", `${data}/n1`, "--id", "1", "--cluster", member])
     expect(serve).toMatchObject({ code: 1, stdout: "" })
     expect(serve.stderr).toContain("is in use by process")
     // Killed outright, it leaves no lock behind.
@@ -298,11 +296,9 @@ describe("when a process dies", () => {
 })
 
 describe("serve", () => {
-  test("with --data alone is a cluster of one, until its stdin ends", async () => {
+  function serving(words: ReadonlyArray<string>) {
     const data = join(folder(), "one")
-    const portBase = freePortBase(1)
-    const words = ["serve", "--data", data, "--port-base", `${portBase}`, "--stop-with-stdin"]
-    const child = Bun.spawn([bunPath, mainPath, ...words], {
+    const child = Bun.spawn([bunPath, mainPath, "serve", "--data", data, ...words], {
       cwd: root,
       stdin: "pipe",
       stdout: "pipe",
@@ -312,7 +308,18 @@ describe("serve", () => {
       child.kill("SIGKILL")
       return child.exited
     })
-    const stderr = new Output(child.stderr)
+    return { child, stderr: new Output(child.stderr) }
+  }
+
+  test("with --data alone is a cluster of one at the usual ports, or says that they are taken", async () => {
+    const { stderr } = serving([])
+    await until("it names its port", () => /127\.0\.0\.1:7[45]01/.test(stderr.text))
+  }, 60_000)
+
+  test("one node is a cluster of one; under another process it ends with its stdin", async () => {
+    const portBase = freePortBase(1)
+    const member = `1=127.0.0.1:${portBase + 101}`
+    const { child, stderr } = serving(["--id", "1", "--cluster", member, "--stop-with-stdin"])
     await until("it is up", () => stderr.text.includes("n1 is up"))
     const endpoints = endpointsOf(portBase, 1)
     const put = ["put", "default", "a", "b", "--endpoints", endpoints]
@@ -351,7 +358,6 @@ describe("serve", () => {
       ["--id", "3", "--cluster", "1=a:7501,2=b:7502"],
       ["--cluster", "1=a:7501"],
       ["--id", "1", "--cluster", "1=a:50"],
-      ["--id", "1", "--cluster", "1=a:7501", "--port-base", "7400"],
     ]
     for (const words of wrong) {
       const finished = await kvorum(["serve", "--data", "/nonexistent", ...words])
