@@ -89,6 +89,11 @@ export function removeSegments(disk: Disk, paths: ReadonlyArray<string>): void {
   }
 }
 
+/** True when `directory` holds any segment. */
+export function isJournal(disk: Disk, directory: string): boolean {
+  return disk.list(directory).some((name) => segmentNumber(name) !== undefined)
+}
+
 /** The segments held, oldest first, and the one that is being prepared to come after them. */
 export class Segments {
   readonly directory: string

@@ -270,14 +270,16 @@ export class Engine {
     const given = range.snapshot as ReadView | undefined
     assert(given === undefined || !given.isReleased, "a snapshot is read before it is released")
     const view = given ?? this.view()
-    return new EngineIterator({
-      range,
-      view,
-      tableOf: this.tables.of,
-      onClose: () => {
-        if (given === undefined) view.release()
-      },
-    })
+    const onClose = () => {
+      if (given === undefined) view.release()
+    }
+    try {
+      return new EngineIterator({ range, view, tableOf: this.tables.of, onClose })
+    } catch (error) {
+      // Its first read may meet damage, when nobody holds it yet who could close it.
+      onClose()
+      throw error
+    }
   }
 
   private view(): ReadView {

@@ -67,7 +67,7 @@ export class Identity {
         nodes,
         peers: {},
       })
-      identity.write()
+      identity.write(identity.stored)
       return identity
     }
     const stored = read(disk, directory)
@@ -103,8 +103,8 @@ export class Identity {
     if (node === this.node) return `n${node} is this node's own id`
     const known = this.stored.peers[`${node}`]
     if (known === undefined) {
-      this.stored = { ...this.stored, peers: { ...this.stored.peers, [`${node}`]: incarnation } }
-      this.write()
+      const peers = { ...this.stored.peers, [`${node}`]: incarnation }
+      this.write({ ...this.stored, peers })
       return undefined
     }
     return known === incarnation
@@ -112,15 +112,16 @@ export class Identity {
       : `n${node} comes with another data directory than before (incarnation ${incarnation}, not ${known})`
   }
 
-  private write(): void {
+  private write(stored: Stored): void {
     const temporary = `${identityFile}.new`
     if (this.disk.exists(temporary)) this.disk.remove(temporary)
     const file = this.disk.create(temporary)
-    file.write(utf8(`${JSON.stringify(this.stored)}\n`), 0)
+    file.write(utf8(`${JSON.stringify(stored)}\n`), 0)
     file.sync()
     file.close()
     this.disk.rename(temporary, identityFile)
     this.disk.syncDirectory("")
+    this.stored = stored
   }
 }
 

@@ -93,6 +93,9 @@ const startWorker = (root: string, onMessage: (message: FromWorker) => void) =>
       worker.onerror = (event) => {
         onMessage({ _tag: "Failed", message: event.message, reason: undefined })
       }
+      worker.addEventListener("close", () => {
+        onMessage({ _tag: "Failed", message: "the worker thread ended", reason: undefined })
+      })
       worker.postMessage({ _tag: "Open", root } satisfies ToWorker)
       return worker
     }),
@@ -160,7 +163,14 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
     peers: members
       .filter((other) => other.node !== node)
       .map((other) => ({ node: other.node, ...other.peer })),
-    admit: (hello) => identity.problemOfPeer(hello.node, hello.incarnation),
+    admit: (hello) => {
+      try {
+        return identity.problemOfPeer(hello.node, hello.incarnation)
+      } catch (error) {
+        fail(error)
+        return "this node stops"
+      }
+    },
     onMessage: (from, payload) => driver.receive(from, decodePeerMessage(payload)),
     onUnreachable: (to) => driver.unreachable(to),
   })

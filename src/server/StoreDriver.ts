@@ -89,7 +89,7 @@ export class StoreDriver {
   /** No turn happens after this. */
   stop(): void {
     this.stopped = true
-    if (this.journalFile !== undefined && !this.syncing) closeSync(this.journalFile.descriptor)
+    if (!this.syncing) this.closeJournal()
   }
 
   private readonly run = (): void => {
@@ -133,7 +133,7 @@ export class StoreDriver {
     this.syncing = true
     fdatasync(descriptor, (error) => {
       this.syncing = false
-      if (this.stopped) return closeSync(descriptor)
+      if (this.stopped) return this.closeJournal()
       if (error !== null)
         return this.fail(new DiskError({ reason: "io", path: write.path, cause: error }))
       this.written(write)
@@ -148,10 +148,17 @@ export class StoreDriver {
 
   private descriptorOf(path: string): number {
     if (this.journalFile?.path === path) return this.journalFile.descriptor
-    if (this.journalFile !== undefined) closeSync(this.journalFile.descriptor)
+    this.closeJournal()
     const descriptor = openSync(this.journalRoot(path), "r+")
     this.journalFile = { path, descriptor }
     return descriptor
+  }
+
+  /** At most once a descriptor: its number may be another file's by the next time. */
+  private closeJournal(): void {
+    const file = this.journalFile
+    this.journalFile = undefined
+    if (file !== undefined) closeSync(file.descriptor)
   }
 
   private guard(work: () => void): void {

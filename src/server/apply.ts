@@ -16,6 +16,12 @@ import type { RangeState } from "./rangeState.ts"
 import { type SessionLimits, SessionTable } from "./sessions.ts"
 import { recordValue, recordVersion, valueHeaderBytes, writeValueHeader } from "./valueRecord.ts"
 
+/**
+ * The longest life of a command in the unit of versions: the 120 s that a client may ask for, and a minute for its idea of the range's time. A
+ * longer one would keep its session for as long, so it is refused, and its client makes it anew.
+ */
+export const commandLifetimeMax = 180_000_000
+
 /** What applying needs of the engine. */
 export interface KeyValues {
   get(key: Uint8Array): Uint8Array | undefined
@@ -134,7 +140,8 @@ export class RangeMachine {
       outcomes.versions[at] = earlier.version
       return earlier.status
     }
-    const expired = command.expiresAt <= version
+    const { expiresAt } = command
+    const expired = expiresAt <= version || expiresAt - version > commandLifetimeMax
     if (expired || sessions.isForgotten(clientId, sequence)) return commandStatuses.expired
     if (command.boundsVersion !== this.descriptor.boundsVersion) return commandStatuses.rangeMoved
     const position = command.position

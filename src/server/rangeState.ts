@@ -1,4 +1,4 @@
-import { ByteReader } from "../lib/byteReader.ts"
+import { ByteReader, MalformedBytes } from "../lib/byteReader.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
 import type { LogIndex, RangeDescriptor, ReplicaId, ReplicaPlace, Term, Version } from "../types.ts"
 
@@ -44,7 +44,8 @@ export function encodeRangeState(state: RangeState): Uint8Array {
 export function decodeRangeState(bytes: Uint8Array): RangeState {
   const reader = new ByteReader(bytes)
   const format = reader.u8()
-  if (format !== stateFormat) throw new Error(`range state of format ${format}: newer than this`)
+  if (format !== stateFormat)
+    throw new MalformedBytes(`range state of format ${format}, not ${stateFormat}`)
   const id = reader.u64()
   const replica = reader.u64()
   const appliedIndex = reader.u64()

@@ -69,20 +69,23 @@ function readPage(
     lower: dataKey(request.lower),
     upper: dataKey(request.upper),
   })
-  while (iterator.next()) {
-    const position = iterator.key.slice(dataPrefixBytes)
-    if (entries.length >= limit || bytes >= settings.scanPageBytes) {
-      next = position
-      break
+  try {
+    while (iterator.next()) {
+      const position = iterator.key.slice(dataPrefixBytes)
+      if (entries.length >= limit || bytes >= settings.scanPageBytes) {
+        next = position
+        break
+      }
+      const record = iterator.value
+      entries.push({
+        position,
+        value: recordValue(record).slice(),
+        version: recordVersion(record),
+      })
+      bytes += position.length + record.length
     }
-    const record = iterator.value
-    entries.push({
-      position,
-      value: recordValue(record).slice(),
-      version: recordVersion(record),
-    })
-    bytes += position.length + record.length
+  } finally {
+    iterator.close()
   }
-  iterator.close()
   return { entries, next }
 }

@@ -35,25 +35,18 @@ export function releasableIndexes(
   })
   // Counting bytes takes long for a long log: not before the logs as they are pass the budget.
   if (logs.reduce((sum, log) => sum + log.sizeBytes, 0) <= rule.retentionBytes) return released
-  let excess = logs.reduce((sum, log, i) => sum + log.bytesAbove(released[i] as number), 0)
-  excess -= rule.retentionBytes
-  while (excess > 0) {
-    let largest = -1
-    let largestGain = 0
-    for (let i = 0; i < logs.length; i++) {
-      const log = logs[i] as RetainedLog
-      const gain =
-        log.bytesAbove(released[i] as number) -
-        log.bytesAbove(Math.min(log.flushedIndex, log.agedIndex))
-      if (gain > largestGain) {
-        largest = i
-        largestGain = gain
-      }
-    }
-    if (largest < 0) break
-    const log = logs[largest] as RetainedLog
-    released[largest] = Math.min(log.flushedIndex, log.agedIndex)
-    excess -= largestGain
+  const kept = logs.map((log, i) => log.bytesAbove(released[i] as number))
+  const least = logs.map((log) => Math.min(log.flushedIndex, log.agedIndex))
+  const gains = logs.map((log, i) =>
+    (least[i] as number) > (released[i] as number)
+      ? { i, bytes: (kept[i] as number) - log.bytesAbove(least[i] as number) }
+      : { i, bytes: 0 },
+  )
+  let excess = kept.reduce((sum, bytes) => sum + bytes, 0) - rule.retentionBytes
+  for (const { i, bytes } of gains.sort((left, right) => right.bytes - left.bytes)) {
+    if (excess <= 0 || bytes <= 0) break
+    released[i] = least[i] as number
+    excess -= bytes
   }
   return released
 }

@@ -172,6 +172,7 @@ export class SnapshotExchange {
     for (const [range, receiver] of this.receivers) {
       if (!receiver.offered || this.installs.has(range)) continue
       this.receivers.delete(range)
+      this.host.storage.issue({ _tag: "Remove", paths: [receiver.path] })
       const replica = this.host.replicas.get(range)
       const node = replica?.nodeOf(receiver.from)
       if (node !== undefined) this.host.send(node, { ...receiver.finished(), accepted: false })

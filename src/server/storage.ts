@@ -1,5 +1,6 @@
 import { type Disk, StorageCorruption } from "../disk/disk.ts"
 import { Journal } from "../journal/journal.ts"
+import { isJournal } from "../journal/segments.ts"
 import { assert } from "../lib/assert.ts"
 import { Engine } from "../lsm/engine.ts"
 import type { LogIndex, Lsn, RangeId } from "../types.ts"
@@ -80,21 +81,27 @@ export class Storage {
 
   /** Recovers both. Throws `StorageCorruption` or `DiskError`. */
   static open(disk: Disk, settings: StoreSettings, parts: StorageParts = {}): Storage {
-    const engine = (parts.Engine ?? Engine).open(disk, "engine", settings.engine)
-    const recovered = (parts.Journal ?? Journal).recover(disk, "journal", settings.journal)
-    const { journal } = recovered
-    if (recovered.created && engine.flushedThrough > 0) {
+    // Looked at before anything is made. The journal comes first, so that no crash leaves an engine without one.
+    if (disk.exists("engine/CURRENT") && !isJournal(disk, "journal")) {
       // Without its journal a voter has forgotten its votes: it must not come back as its former self.
       throw new StorageCorruption({
         path: "journal",
         offset: 0,
-        expected: "the journal of the data beside it",
+        expected: "the journal of the engine beside it",
         actual: "no journal",
       })
     }
+    const { journal } = (parts.Journal ?? Journal).recover(disk, "journal", settings.journal)
+    const engine = (parts.Engine ?? Engine).open(disk, "engine", settings.engine)
     disk.makeDirectory(spillDirectory)
     for (const name of disk.list(spillDirectory)) disk.remove(`${spillDirectory}/${name}`)
     return new Storage({ journal, engine, settings, parts })
+  }
+
+  /** Closes all files. What is not flushed is in the journal. No job may be running. */
+  close(): void {
+    this.engine.close()
+    this.journal.close()
   }
 
   /** Every range whose state key is in the engine, with its sessions. */
@@ -123,16 +130,19 @@ export class Storage {
   private load(interval: { lower: Uint8Array; upper: Uint8Array }): ReadonlyArray<RangeMachine> {
     const machines: Array<RangeMachine> = []
     const iterator = this.engine.iterator(interval)
-    while (iterator.next()) {
-      const clientId = clientOfSessionKey(iterator.key)
-      if (clientId !== undefined) {
-        // A range's state key sorts before its sessions.
-        machines[machines.length - 1]?.sessions.restore(clientId, iterator.value)
-      } else if (isStateKey(iterator.key)) {
-        machines.push(this.newMachine(decodeRangeState(iterator.value)))
+    try {
+      while (iterator.next()) {
+        const clientId = clientOfSessionKey(iterator.key)
+        if (clientId !== undefined) {
+          // A range's state key sorts before its sessions.
+          machines[machines.length - 1]?.sessions.restore(clientId, iterator.value)
+        } else if (isStateKey(iterator.key)) {
+          machines.push(this.newMachine(decodeRangeState(iterator.value)))
+        }
       }
+    } finally {
+      iterator.close()
     }
-    iterator.close()
     return machines
   }
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test"
 import { emptyBytes, text, toHex, utf8 } from "../../src/lib/bytes.ts"
 import { hashPosition } from "../../src/lib/position.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import { type KeyValues, RangeMachine } from "../../src/server/apply.ts"
+import { commandLifetimeMax, type KeyValues, RangeMachine } from "../../src/server/apply.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
 import { dataKey } from "../../src/server/engineKeys.ts"
 import { encodeEntryData } from "../../src/server/entryData.ts"
@@ -128,6 +128,13 @@ describe("a range's state machine", () => {
     expect(apply(command("a", { text: "1", expiresAt: 1000 }))).toEqual([[expired, 0]])
     expect(apply(command("a", { text: "1", expiresAt: 1012 }))[0]?.[0]).toBe(done)
     expect(read("a")?.value).toBe("1")
+  })
+
+  test("a command that claims a longer life than a client may ask for is refused: its session would stay", () => {
+    const { range, apply } = machine()
+    const long = command("a", { text: "1", expiresAt: 1000 + commandLifetimeMax + 1 })
+    expect(apply(long)).toEqual([[expired, 0]])
+    expect(range.sessions.clients).toBe(0)
   })
 
   test("refusals leave no trace", () => {

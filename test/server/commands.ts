@@ -15,7 +15,7 @@ export function command(
     clientId: 7,
     sequence: 1,
     ackedBelow: 0,
-    expiresAt: 2 ** 52,
+    expiresAt: 100_000_000,
     expectedVersion: 0,
     position: hashPosition(1, utf8(key)),
     value: text === undefined ? emptyBytes : utf8(text),

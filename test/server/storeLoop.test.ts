@@ -7,6 +7,7 @@ import type { Reply, Request } from "../../src/server/requests.ts"
 import { defaultSettings, type StoreSettings } from "../../src/server/settings.ts"
 import { runStoreJob } from "../../src/server/storeJobs.ts"
 import { StoreLoop, type StoreOutput } from "../../src/server/storeLoop.ts"
+import { versionOfWall } from "../../src/server/versionClock.ts"
 import { commandStatuses } from "../../src/wire/command.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
 import { command } from "./commands.ts"
@@ -90,7 +91,8 @@ class OneNode {
   }
 
   put(key: string, value: string, sequence: number): Reply | undefined {
-    return this.ask({ _tag: "Mutate", command: command(key, { text: value, sequence }) })
+    const expiresAt = versionOfWall(this.clock.wallMs) + 60_000_000
+    return this.ask({ _tag: "Mutate", command: command(key, { text: value, sequence, expiresAt }) })
   }
 
   get(key: string): string | undefined {
@@ -215,6 +217,7 @@ describe("the store loop", () => {
     const node = new OneNode(disk)
     for (let i = 1; i <= 100; i++) node.put(`k${i}`, "x".repeat(100), i)
     for (const name of disk.list("journal")) disk.remove(`journal/${name}`)
+    expect(() => new OneNode(disk)).toThrow("no journal")
     expect(() => new OneNode(disk)).toThrow("no journal")
   })
 })

@@ -1,4 +1,5 @@
 import { assert } from "../../src/lib/assert.ts"
+import { compareBytes, utf8 } from "../../src/lib/bytes.ts"
 import { hashPosition } from "../../src/lib/position.ts"
 import type { Prng } from "../../src/lib/prng.ts"
 import { defaultNamespace } from "../../src/server/bootstrap.ts"
@@ -11,22 +12,60 @@ export interface KeyPlace {
   readonly range: RangeDescriptor
 }
 
-/** Keys with names that give them places in as many of the ranges as there are. */
-export function placeKeys(
-  ranges: ReadonlyArray<RangeDescriptor>,
-  count: number,
-  prng: Prng,
-): ReadonlyArray<KeyPlace> {
-  const keys: Array<KeyPlace> = []
-  for (let candidate = 0; keys.length < count; candidate++) {
-    const name = new TextEncoder().encode(`k${candidate}`)
-    const position = hashPosition(defaultNamespace, name)
-    const range = ranges.findLast((one) => Buffer.compare(one.start, position) <= 0)
-    assert(range !== undefined, "the ranges cover the namespace")
-    // The first keys go one to each range, so that no range is without.
-    const wanted = ranges[keys.length]
-    if (wanted !== undefined && wanted !== range) continue
-    keys.push({ number: keys.length, position, range })
+/** Unknown outcomes that one key takes; more would make its history costly to check and easy to satisfy. */
+const unknownMax = 10
+/** Operations that one key takes. */
+const operationsMax = 300
+
+/**
+ * The keys that clients use: a few at a time, in every range at least one if there are enough. A key whose history has become long or unclear is replaced by
+ * a fresh one in the same range.
+ */
+export class Keys {
+  /** Every key ever used. */
+  readonly all: Array<KeyPlace> = []
+  private readonly active: Array<KeyPlace> = []
+  private readonly unknown: Array<number> = []
+  private readonly operations: Array<number> = []
+  private readonly ranges: ReadonlyArray<RangeDescriptor>
+  private nextName = 0
+
+  constructor(ranges: ReadonlyArray<RangeDescriptor>, count: number) {
+    this.ranges = ranges
+    for (let i = 0; i < count; i++) this.active.push(this.make(ranges[i]))
   }
-  return prng.shuffle(keys)
+
+  /** A key for the next operation. */
+  draw(prng: Prng): KeyPlace {
+    const key = prng.pick(this.active)
+    this.operations[key.number]!++
+    if ((this.operations[key.number] as number) >= operationsMax) this.replace(key)
+    return key
+  }
+
+  /** Takes note of an operation on the key whose outcome stays unknown. */
+  noteUnknown(key: KeyPlace): void {
+    this.unknown[key.number]!++
+    if ((this.unknown[key.number] as number) >= unknownMax) this.replace(key)
+  }
+
+  private replace(key: KeyPlace): void {
+    const at = this.active.indexOf(key)
+    if (at >= 0) this.active[at] = this.make(key.range)
+  }
+
+  /** A fresh key in `range`, or anywhere. */
+  private make(range: RangeDescriptor | undefined): KeyPlace {
+    for (;;) {
+      const position = hashPosition(defaultNamespace, utf8(`k${this.nextName++}`))
+      const found = this.ranges.findLast(({ start }) => compareBytes(start, position) <= 0)
+      assert(found !== undefined, "the ranges cover the namespace")
+      if (range !== undefined && range !== found) continue
+      const key = { number: this.all.length, position, range: found }
+      this.all.push(key)
+      this.unknown.push(0)
+      this.operations.push(0)
+      return key
+    }
+  }
 }

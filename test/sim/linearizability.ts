@@ -120,7 +120,7 @@ function resolveUnknown(
 /** Checks one register that begins absent. `budget` bounds the search, in attempts to place an operation. */
 export function checkRegister(
   given: ReadonlyArray<RegisterOperation>,
-  budget = 50_000_000,
+  budget = 8_000_000,
 ): Verdict {
   const operations = resolveUnknown(given)
   if (operations === undefined) {
@@ -129,10 +129,17 @@ export function checkRegister(
       (seen.get(value) ?? callTime) < callTime
     return { _tag: "Violation", stuckAt: given.find(isEarly) as RegisterOperation }
   }
-  const search = new Search(operations, false)
-  const verdict = search.run(budget)
+  // Few ghosts happened in a history that is fine: trying with few first keeps dead ends from being searched with every set of ghosts.
+  for (const ghostsMax of [0, 1, 2, 4]) {
+    const verdict = new Search(operations, { ghostsMax, exact: false }).run(budget / 8)
+    if (verdict._tag === "Linearizable") return verdict
+  }
+  const ghostsMax = operations.length
+  const verdict = new Search(operations, { ghostsMax, exact: false }).run(budget)
   // The cache keeps hashes; a collision can only hide an order, so that only this answer needs to be sure.
-  return verdict._tag === "Violation" ? new Search(operations, true).run(budget) : verdict
+  return verdict._tag === "Violation"
+    ? new Search(operations, { ghostsMax, exact: true }).run(budget)
+    : verdict
 }
 
 /** Calls and returns of answered operations in time order, as a doubly linked list by position; 0 is the head. */
@@ -149,14 +156,21 @@ class Search {
   /** Of an unknown operation: the last one before it that does the same, or -1. */
   private readonly twinBefore: Int32Array
   private readonly exact: boolean
+  /** Unknown operations that may be placed. */
+  private readonly ghostsMax: number
+  private ghostsPlaced = 0
   private readonly hashes: Uint32Array
   private hashLow = 0
   private hashHigh = 0
   private readonly placedBits: Uint8Array
   private readonly seen = new Set<number | string>()
 
-  constructor(operations: ReadonlyArray<RegisterOperation>, exact: boolean) {
-    this.exact = exact
+  constructor(
+    operations: ReadonlyArray<RegisterOperation>,
+    options: { readonly ghostsMax: number; readonly exact: boolean },
+  ) {
+    this.exact = options.exact
+    this.ghostsMax = options.ghostsMax
     this.unknown = operations
       .filter(({ outcome, kind }) => outcome === "info" && kind !== "get")
       .sort((left, right) => left.callTime - right.callTime)
@@ -299,6 +313,7 @@ class Search {
       if (last < 0) {
         const i = -1 - last
         this.unknownPlaced[i] = 0
+        this.ghostsPlaced--
         this.flip(answered.length + i)
         position = this.firstReturn()
         unknownFrom = i + 1
@@ -323,6 +338,7 @@ class Search {
   /** Places the next unknown operation called by `time` that changes `state`, and returns its number, or -1. */
   private placeUnknown(from: number, time: number, state: RegisterValue): number {
     const { unknown, twinBefore } = this
+    if (this.ghostsPlaced >= this.ghostsMax) return -1
     for (let i = from; i < unknown.length; i++) {
       const operation = unknown[i] as RegisterOperation
       if (operation.callTime > time) return -1
@@ -334,6 +350,7 @@ class Search {
       if (after < 0 || after === state) continue
       if (!this.enter(this.answered.length + i, after)) continue
       this.unknownPlaced[i] = 1
+      this.ghostsPlaced++
       return i
     }
     return -1

@@ -6,7 +6,7 @@ import type { Reply, Request } from "../../src/server/requests.ts"
 import type { NodeId, RangeDescriptor, Version } from "../../src/types.ts"
 import { commandStatuses } from "../../src/wire/command.ts"
 import { History, type RecordedOperation } from "./history.ts"
-import { type KeyPlace, placeKeys } from "./keys.ts"
+import { type KeyPlace, Keys } from "./keys.ts"
 import type { RegisterOperation, RegisterValue } from "./linearizability.ts"
 import { encodeMutation, type Identity } from "./mutation.ts"
 import type { WorkloadParameters } from "./parameters.ts"
@@ -64,7 +64,7 @@ export class Workload {
   private readonly world: WorkloadWorld
   private readonly parameters: WorkloadParameters
   private readonly prng: Prng
-  private readonly keys: ReadonlyArray<KeyPlace>
+  private readonly keys: Keys
   private readonly attempts = new Map<number, Attempt>()
   private readonly leaders = new Map<number, NodeId>()
   private readonly rangeTimes = new Map<number, Version>()
@@ -81,7 +81,7 @@ export class Workload {
     this.values = new Values(prng, parameters.valueBytesMax)
     this.nextProcess = parameters.clients * parameters.processesPerClient
     const ranges = world.descriptors.filter(({ namespace }) => namespace === defaultNamespace)
-    this.keys = placeKeys(ranges, parameters.keys, prng)
+    this.keys = new Keys(ranges, parameters.keys)
   }
 
   /** Begins; every process goes on until `stop`. */
@@ -123,7 +123,7 @@ export class Workload {
 
   private begin(identity: Identity, process: number): void {
     const { prng, parameters } = this
-    const key = prng.pick(this.keys)
+    const key = this.keys.draw(prng)
     const known = this.values.seenOf(key)
     const isRead = prng.chance(parameters.readShare)
     const draw = prng.float()
@@ -356,7 +356,10 @@ export class Workload {
     if (call.finished) return
     const isRead = call.record.kind === "get"
     const failed = isRead || call.uncertain === 0
-    if (!failed) this.unknownOutcomes++
+    if (!failed) {
+      this.unknownOutcomes++
+      this.keys.noteUnknown(call.key)
+    }
     this.finish(call, { outcome: failed ? "fail" : "info", found: undefined })
   }
 
@@ -376,7 +379,7 @@ export class Workload {
   /** One write into every range of the namespace; `done` is called when all have answered. */
   writeEverywhere(done: () => void): void {
     const identity = { id: this.newClientId(), nextSequence: 1, unanswered: new Set<number>() }
-    const ranges = new Map(this.keys.map((key) => [key.range.id, key]))
+    const ranges = new Map(this.keys.all.map((key) => [key.range.id, key]))
     let open = ranges.size
     for (const key of ranges.values()) {
       this.untilDone(identity, key, "put", () => {
@@ -389,8 +392,8 @@ export class Workload {
   /** Reads every key, for the end of the history. */
   readEverything(done: () => void): void {
     const identity = { id: this.newClientId(), nextSequence: 1, unanswered: new Set<number>() }
-    let open = this.keys.length
-    for (const key of this.keys) {
+    let open = this.keys.all.length
+    for (const key of this.keys.all) {
       this.untilDone(identity, key, "get", () => {
         open--
         if (open === 0) done()
