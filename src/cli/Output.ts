@@ -85,7 +85,7 @@ const presenter: CliOutput.Presenter = {
         return yield* event.reason === "Requested" ? print(help) : note(help)
       }
       case "InvalidInvocation": {
-        yield* note(formatter.formatErrors(event.errors).trim())
+        for (const error of event.errors) yield* note(`kvorum: ${error.message}`)
         return yield* note(`Try: ${event.commandPath.join(" ")} --help`)
       }
       case "Version":

@@ -87,6 +87,14 @@ export class RaftNode extends Leader {
     }
   }
 
+  /**
+   * Gives leadership up, for a caller whose disk stands still: it could commit by its peers' disks, but apply and answer nothing. The
+   * others elect when they miss its heartbeats.
+   */
+  stepDown(): void {
+    if (this.role === "leader" && this.voters.length > 1) this.becomeFollower(this.term, undefined)
+  }
+
   /** A message came in, of any age. One from a stranger to the group is dropped. */
   step(message: Message, nowMs: MonotonicMs): void {
     this.nowMs = nowMs

@@ -154,7 +154,12 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
       fail,
     },
   })
-  yield* Effect.addFinalizer(() => Effect.sync(() => driver.stop()))
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      driver.stop()
+      loop.storage.close()
+    }),
+  )
   link.worker = yield* startWorker(dataDirectory, (message) => driver.fromWorker(message))
   const { clusterId, incarnation } = identity
   link.transport = yield* makePeerTransport({

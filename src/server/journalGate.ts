@@ -31,6 +31,7 @@ export class JournalGate {
   private inFlight: Waiting | undefined
   /** A tick passed since the last write. */
   private isIdle = false
+  private writeAgeTicks = 0
 
   constructor(journal: Journal, host: GateHost) {
     this.journal = journal
@@ -57,6 +58,12 @@ export class JournalGate {
 
   ticked(): void {
     this.isIdle = true
+    this.writeAgeTicks++
+  }
+
+  /** Ticks for which the write under way has been so; 0 when none is. */
+  get stalledTicks(): number {
+    return this.isWriting ? this.writeAgeTicks : 0
   }
 
   /** The write that `cut` returned is durable. */
@@ -96,6 +103,7 @@ export class JournalGate {
     this.inFlight = this.waiting
     this.waiting = emptyWaiting()
     this.isIdle = false
+    this.writeAgeTicks = 0
     return write
   }
 

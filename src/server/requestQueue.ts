@@ -28,6 +28,9 @@ export class RequestQueue {
   private readonly host: RequestHost
   private incoming: Array<Request> = []
   private replies: Array<Reply> = []
+  /** Reads that may be served, in the order in which they came to be. */
+  private servable: Array<{ readonly replica: Replica; readonly request: TimedRead["request"] }> =
+    []
 
   constructor(host: RequestHost) {
     this.host = host
@@ -44,7 +47,7 @@ export class RequestQueue {
     return replies
   }
 
-  /** Refuses or queues what has come in; serves `local` reads at once. */
+  /** Refuses or queues what has come in. */
   admit(): void {
     if (this.incoming.length === 0) return
     const requests = this.incoming
@@ -64,11 +67,12 @@ export class RequestQueue {
     }
     const refusal = refusalOf(request, replica.machine.descriptor)
     if (refusal !== undefined) return refusal
-    if (request._tag !== "Mutate" && request.level === "local") return undefined
-    if (!replica.isLeader) {
+    const isLocal = request._tag !== "Mutate" && request.level === "local"
+    if (!isLocal && !replica.isLeader) {
       return { _tag: "NotLeader", range: replica.range, leader: replica.leaderNode }
     }
-    return replica.waiting >= this.host.settings.requestsPerRange
+    const waiting = isLocal ? this.servable.length : replica.waiting
+    return waiting >= this.host.settings.requestsPerRange
       ? { _tag: "Overloaded", what: `range ${replica.range} has too many requests under way` }
       : undefined
   }
@@ -79,7 +83,7 @@ export class RequestQueue {
       const { token, command } = request
       replica.queueMutation({ token, deadlineMs, command })
     } else if (request.level === "local") {
-      this.serve(replica, request)
+      this.servable.push({ replica, request })
     } else {
       replica.queueRead({ request, deadlineMs })
     }
@@ -127,11 +131,29 @@ export class RequestQueue {
     return { level: "linearizable", node, role, range: replica.range, term, index }
   }
 
-  /** Serves the reads whose leadership is confirmed and whose index is applied. */
-  serveConfirmed(replica: Replica): void {
+  /** Takes over the reads whose leadership is confirmed and whose index is applied. */
+  takeConfirmed(replica: Replica): void {
     for (const batch of replica.takeServable()) {
-      for (const read of batch.requests) this.serve(replica, read.request)
+      for (const { request } of batch.requests) this.servable.push({ replica, request })
     }
+  }
+
+  /**
+   * Serves reads within the turn's budget; true when more are left. A read served in a later turn sees a later state, which is as
+   * linearizable.
+   */
+  serveReads(): boolean {
+    const { servable } = this
+    if (servable.length === 0) return false
+    let budget = this.host.settings.readBytesPerTurn
+    let served = 0
+    while (served < servable.length && budget > 0) {
+      const { replica, request } = servable[served++] as (typeof servable)[number]
+      this.serve(replica, request)
+      budget -= 256 + replyBytes(this.replies[this.replies.length - 1])
+    }
+    this.servable = served === servable.length ? [] : servable.slice(served)
+    return this.servable.length > 0
   }
 
   private serve(replica: Replica, request: TimedRead["request"]): void {
@@ -188,4 +210,13 @@ export class RequestQueue {
     const rangeTime = replica?.rangeTime(this.host.clock.wallMs) ?? 0
     this.replies.push({ _tag: "Refused", token, rangeTime, refusal })
   }
+}
+
+/** About what an answer's values take. */
+function replyBytes(reply: Reply | undefined): number {
+  if (reply?._tag === "Value") return reply.value?.length ?? 0
+  if (reply?._tag !== "Page") return 0
+  let bytes = 0
+  for (const entry of reply.entries) bytes += entry.value.length
+  return bytes
 }

@@ -28,8 +28,12 @@ export interface StoreSettings {
   readonly inboxMessages: number
   /** Requests under way in one range; beyond, they are refused as overloaded. */
   readonly requestsPerRange: number
-  /** What one turn applies of one range before other work gets its turn. */
+  /** What one turn applies before other work gets its turn. */
   readonly applyBytesPerTurn: number
+  /** What one turn copies into answers of reads before other work gets its turn. */
+  readonly readBytesPerTurn: number
+  /** A node whose journal write takes longer leads nothing and seeks no votes until it is done. */
+  readonly stallMs: number
   readonly snapshotFrameBytes: number
   readonly snapshotResendMs: number
   readonly snapshotGiveUpMs: number
@@ -69,7 +73,9 @@ export const defaultSettings: StoreSettings = {
   entryBytes: mebibyte,
   inboxMessages: 65_536,
   requestsPerRange: 16_384,
-  applyBytesPerTurn: mebibyte,
+  applyBytesPerTurn: mebibyte / 2,
+  readBytesPerTurn: 2 * mebibyte,
+  stallMs: 1000,
   snapshotFrameBytes: mebibyte,
   snapshotResendMs: 1000,
   snapshotGiveUpMs: 10_000,

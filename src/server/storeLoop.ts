@@ -17,7 +17,8 @@
  * - an entry is applied only when this node's own journal has made it durable;
  * - a mutation is answered after it is applied, a read after its index is applied and leadership was confirmed after it came in.
  *
- * Left out so far: hibernation and coalesced heartbeats, leases, reads at followers beyond `local`, splits and merges, comparing replicas.
+ * Left out so far: hibernation and coalesced heartbeats, leases, the guard against a leader whose clock is far ahead of its peers',
+ * a limit on what a follower holds that it could not apply yet, reads at followers beyond `local`, splits and merges, comparing replicas.
  */
 import type { Disk } from "../disk/disk.ts"
 import type { JournalWrite } from "../journal/journal.ts"
@@ -92,6 +93,7 @@ export class StoreLoop {
   private readonly exchange: SnapshotExchange
   private lastTickMs: MonotonicMs
   private ticks = 0
+  private turns = 0
   private inbox: Array<{ from: NodeId; message: PeerMessage }> = []
   private sends: Array<{ to: NodeId; message: PeerMessage }> = []
 
@@ -162,6 +164,7 @@ export class StoreLoop {
 
   turn(clock: ClockReading): StoreOutput {
     this.clock = clock
+    this.turns++
     this.drainInbox()
     this.tickIfDue()
     this.exchange.advance(clock.monotonicMs)
@@ -176,7 +179,8 @@ export class StoreLoop {
     }
     this.collect()
     let more = this.applyCommitted()
-    for (const replica of this.sorted) this.queue.serveConfirmed(replica)
+    for (const replica of this.sorted) this.queue.takeConfirmed(replica)
+    if (this.queue.serveReads()) more = true
     const journal = this.gate.cut()
     if (this.storage.wantsSeal(this.sorted)) this.storage.seal(this.sorted)
     const jobs = this.storage.takeJobs()
@@ -238,7 +242,12 @@ export class StoreLoop {
     this.lastTickMs =
       elapsed < 2 * this.settings.tickMs ? this.lastTickMs + this.settings.tickMs : nowMs
     this.ticks++
-    for (const replica of this.sorted) replica.raft.tick(nowMs)
+    // A disk that stands still must not hold up groups that others could lead.
+    const isStalled = this.gate.stalledTicks * this.settings.tickMs > this.settings.stallMs
+    for (const replica of this.sorted) {
+      if (isStalled) replica.raft.stepDown()
+      else replica.raft.tick(nowMs)
+    }
     this.exchange.tick(nowMs)
     if (this.ticks % expiryTicks === 0) {
       for (const replica of this.sorted) this.queue.expire(replica)
@@ -309,15 +318,13 @@ export class StoreLoop {
 
   /** Applies within the turn's budget. True when more is left that could be applied now. */
   private applyCommitted(): boolean {
-    let more = false
     const { engine } = this.storage
-    for (const replica of this.sorted) {
-      let budget = this.settings.applyBytesPerTurn
+    let budget = this.settings.applyBytesPerTurn
+    for (let i = 0; i < this.sorted.length; i++) {
+      // Another range is first in each turn, so that none starves behind a busy one.
+      const replica = this.sorted[(i + this.turns) % this.sorted.length] as Replica
       while (replica.machine.appliedIndex < replica.applyLimit && !replica.installing) {
-        if (budget <= 0) {
-          more = true
-          break
-        }
+        if (budget <= 0) return true
         const from = replica.machine.appliedIndex + 1
         for (const entry of replica.log.entries(from, replica.applyLimit + 1, budget)) {
           // Without room for it the rest waits for a flush, whose end calls for a turn.
@@ -329,7 +336,7 @@ export class StoreLoop {
         }
       }
     }
-    return more
+    return false
   }
 }
 

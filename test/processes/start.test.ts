@@ -38,7 +38,8 @@ function folder(): string {
 
 async function started(options: StartOptions): Promise<ClusterProcess> {
   const cluster = await startCluster(options)
-  cleanups.push(() => cluster.stop("SIGKILL"))
+  // Killed outright, it could not remove the folder that it made.
+  cleanups.push(() => cluster.stop(options.ephemeral === true ? "SIGTERM" : "SIGKILL"))
   return cluster
 }
 
