@@ -61,11 +61,15 @@ export const serve = Command.make(
 ).pipe(
   Command.withShortDescription("Run one node"),
   Command.withDescription(
-    "Runs one node until Ctrl-C. With --data alone it is a whole cluster of one node. With --id and --cluster it is one of a fixed set of nodes: " +
+    "Runs one node until Ctrl-C. With --data alone it is a whole cluster of one node, at the ports of the first node of npm start. With --id and --cluster it is one of a fixed set of nodes: " +
       "start each of them once with an empty directory and the same list. Joining a cluster that runs already is not possible yet.",
   ),
   Command.withExamples([
     { command: "kvorum serve --data /var/lib/kvorum", description: "a cluster of one node" },
+    {
+      command: "kvorum serve --data /var/lib/kvorum --id 1 --cluster 1=127.0.0.1:7901",
+      description: "the same at another port; clients reach it at 127.0.0.1:7801",
+    },
     {
       command:
         "kvorum serve --data /var/lib/kvorum --id 2 --cluster 1=10.0.0.1:7501,2=10.0.0.2:7502,3=10.0.0.3:7503",

@@ -278,8 +278,11 @@ export class Workload {
     const { call, node } = attempt
     this.world.trace.record("complete", this.world.now, reply.token, reply._tag.length)
     const range = call.key.range.id
-    if (reply.rangeTime > (this.rangeTimes.get(range) ?? 0))
+    // A leader's word is taken even when it is earlier: the last leader's clock may have been far ahead.
+    const fromLeader = reply._tag !== "Refused"
+    if (fromLeader || reply.rangeTime > (this.rangeTimes.get(range) ?? 0)) {
       this.rangeTimes.set(range, reply.rangeTime)
+    }
     switch (reply._tag) {
       case "Mutated":
         this.mutated(call, node, reply)
