@@ -287,6 +287,15 @@ describe("when a process dies", () => {
     await allGone(pids)
   }, 60_000)
 
+  test("npm alone, by kill -INT: it hands the signal on, and everything stops", async () => {
+    const command = ["npm", "start", "--"]
+    const cluster = await started({ nodes: 1, portBase: freePortBase(1), ephemeral: true, command })
+    const pids = await pidsOf(cluster)
+    process.kill(cluster.child.pid, "SIGINT")
+    await cluster.child.exited
+    await allGone(pids)
+  }, 60_000)
+
   test("all nodes: start ends with 1", async () => {
     const cluster = await started({ nodes: 1, ephemeral: true })
     for (const pid of await pidsOf(cluster)) process.kill(pid, "SIGKILL")
