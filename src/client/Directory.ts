@@ -199,10 +199,15 @@ export class Directory {
     }
   }
 
-  /** Why no node answered, address by address. */
+  /** Why no node answered: each reason once, with the addresses that gave it. */
   reachability(): string {
-    const tried = [...this.byAddress.values()].map((link) => `${link.address}: ${link.lastReason}`)
-    return tried.join("; ")
+    const byReason = new Map<string, Array<string>>()
+    for (const { address, lastReason } of this.byAddress.values()) {
+      const addresses = byReason.get(lastReason)
+      if (addresses === undefined) byReason.set(lastReason, [address])
+      else addresses.push(address)
+    }
+    return [...byReason].map(([reason, at]) => `${reason} (${at.join(", ")})`).join("; ")
   }
 
   close(): void {

@@ -15,7 +15,7 @@ const killingSeeds: Readonly<Record<string, number>> = {
   D: 1,
   E: 1,
   F: 2837,
-  G: 21,
+  G: 27,
   H: 1,
   I: 3,
   J: 2,
