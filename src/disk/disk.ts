@@ -8,7 +8,7 @@
  *
  * All calls are synchronous: reads come from the page cache in about 1 us, and writes that must not hold the event loop are
  * made in a worker thread that has its own `Disk` over the same directory. The one asynchronous path, the journal's write and
- * fdatasync, belongs to the driver (`server/Store.ts`).
+ * fdatasync, belongs to the driver (`server/StoreDriver.ts`).
  */
 export interface Disk {
   /** Opens an existing file for reading and writing, or throws `DiskError` "not-found". */
