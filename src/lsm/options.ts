@@ -46,8 +46,14 @@ export interface EngineSettings extends CompactionOptions {
 const kibibyte = 1024
 const mebibyte = 1024 * kibibyte
 
-/** What a node runs with. */
-export const defaultEngineOptions: EngineOptions = { memtableBytes: 16 * mebibyte }
+/**
+ * What a node runs with. The memtable has RocksDB's default size: it takes in many overwrites of a key before one of them is written to a table, so
+ * that flush and compaction leave the processor to the rest.
+ */
+export const defaultEngineOptions: EngineOptions = {
+  memtableBytes: 64 * mebibyte,
+  blockCacheBytes: 64 * mebibyte,
+}
 
 export function engineSettings(options: EngineOptions): EngineSettings {
   const memtableBytes = options.memtableBytes
