@@ -44,6 +44,19 @@ export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", {
   }
 }
 
+/**
+ * Free space on the disk of that node, or wait until somebody has: it takes no puts, and takes them again by itself within seconds of
+ * space. Deletes and reads go on. Nothing was done.
+ */
+export class DiskFull extends Schema.TaggedError<DiskFull>()("DiskFull", {
+  /** A node, or a directory. */
+  where: Schema.String,
+}) {
+  override get message(): string {
+    return `the disk of ${this.where} is full: free space there (deletes and reads still work); puts are taken again within seconds, without a restart`
+  }
+}
+
 /** Fix the request: the text names the limit or rule that it breaks. Nothing was done. */
 export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("InvalidRequest", {
   detail: Schema.String,
@@ -86,6 +99,7 @@ export type KvorumError =
   | RangeMoved
   | QuorumUnavailable
   | Overloaded
+  | DiskFull
   | InvalidRequest
   | NamespaceNotFound
   | StorageCorrupt
@@ -97,6 +111,7 @@ export const KvorumError = Schema.Union([
   RangeMoved,
   QuorumUnavailable,
   Overloaded,
+  DiskFull,
   InvalidRequest,
   NamespaceNotFound,
   StorageCorrupt,

@@ -3,6 +3,7 @@ import { batch } from "./Batch.ts"
 import { bench } from "./Bench.ts"
 import { cas } from "./Cas.ts"
 import { del } from "./Delete.ts"
+import { doctor } from "./Doctor.ts"
 import { Command } from "./EffectCli.ts"
 import { get } from "./Get.ts"
 import { put } from "./Put.ts"
@@ -20,7 +21,8 @@ import { status } from "./Status.ts"
  * 2. `start` is a supervisor (Supervisor.ts): it checks everything that could be in the way before it changes anything (StartChecks.ts), runs one
  *    `serve` process per node, and says when every range has a leader.
  * 3. `serve` is one node: server/Node.ts as a layer, until a signal, the end of stdin (if asked) or a failure.
- * 4. The others are clients. Cluster.ts finds the cluster (addresses.ts) and turns the client's typed errors into exit codes; each command file reads its
+ * 4. `doctor` looks at the files of a node that is stopped (src/doctor), without a cluster.
+ * 5. The others are clients. Cluster.ts finds the cluster (addresses.ts) and turns the client's typed errors into exit codes; each command file reads its
  *    arguments as bytes (Input.ts, textBytes.ts), makes one call, and prints.
  *
  * Rules that scripts may rely on, held by test/cli and test/processes:
@@ -33,7 +35,20 @@ import { status } from "./Status.ts"
  */
 export const command = Command.make("kvorum").pipe(
   Command.withDescription("A distributed key-value store: strong ranges on Raft, one LSM engine."),
-  Command.withSubcommands([start, serve, put, get, del, cas, scan, batch, status, ranges, bench]),
+  Command.withSubcommands([
+    start,
+    serve,
+    put,
+    get,
+    del,
+    cas,
+    scan,
+    batch,
+    status,
+    ranges,
+    bench,
+    doctor,
+  ]),
 )
 
 export const run = Command.runWith(command, { version: packageJson.version })

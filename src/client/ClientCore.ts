@@ -255,6 +255,7 @@ export class ClientCore implements Identities {
         if (call.pauses < corruptPausesMax) return this.pause(call)
         this.active.delete(call as Call<unknown>)
         return call.fail(new StorageCorrupt({ detail: refusal.message }))
+      case "DiskFull":
       case "InvalidRequest":
         this.active.delete(call as Call<unknown>)
         return call.fail(error)

@@ -1,4 +1,5 @@
 import {
+  DiskFull,
   InvalidRequest,
   type KvorumError,
   NotLeader,
@@ -28,6 +29,8 @@ export function errorOf(refusal: Refusal): KvorumError {
       })
     case "Overloaded":
       return new Overloaded({ what: refusal.what })
+    case "DiskFull":
+      return new DiskFull({ where: `n${refusal.node}` })
     case "InvalidRequest":
       return new InvalidRequest({ detail: refusal.message })
     case "OutcomeUnknown":

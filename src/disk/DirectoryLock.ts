@@ -1,5 +1,5 @@
 import { dlopen, FFIType, read } from "bun:ffi"
-import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs"
+import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs"
 import { join } from "node:path"
 
 /**
@@ -21,19 +21,36 @@ export class DirectoryLock {
    * `LockUnavailable` when this system cannot lock.
    */
   static acquire(directory: string): DirectoryLock {
-    const { flock, errno } = library()
+    const descriptor = openSync(join(directory, lockFileName), "a+", 0o600)
+    const lock = DirectoryLock.lock(directory, descriptor)
+    ftruncateSync(descriptor, 0)
+    writeSync(descriptor, `${process.pid}\n`)
+    return lock
+  }
+
+  /**
+   * As `acquire`, but changes nothing in the directory: `undefined` when it has no lock file, so that no process has ever
+   * had it.
+   */
+  static acquireExisting(directory: string): DirectoryLock | undefined {
     const path = join(directory, lockFileName)
-    const descriptor = openSync(path, "a+", 0o600)
+    if (!existsSync(path)) return undefined
+    return DirectoryLock.lock(directory, openSync(path, "r"))
+  }
+
+  /** Takes the descriptor, and closes it when it cannot be locked. */
+  private static lock(directory: string, descriptor: number): DirectoryLock {
+    const path = join(directory, lockFileName)
     let code = interrupted
-    while (code === interrupted) {
-      code = flock(descriptor, lockExclusive | lockNonBlocking) === 0 ? 0 : errno()
+    try {
+      const { flock, errno } = library()
+      while (code === interrupted) {
+        code = flock(descriptor, lockExclusive | lockNonBlocking) === 0 ? 0 : errno()
+      }
+    } finally {
+      if (code !== 0) closeSync(descriptor)
     }
-    if (code === 0) {
-      ftruncateSync(descriptor, 0)
-      writeSync(descriptor, `${process.pid}\n`)
-      return new DirectoryLock(descriptor)
-    }
-    closeSync(descriptor)
+    if (code === 0) return new DirectoryLock(descriptor)
     if (code === wouldBlock) throw new DirectoryInUse({ directory, pid: holder(path) })
     throw new LockUnavailable({ reason: `flock of ${path} failed with errno ${code}` })
   }

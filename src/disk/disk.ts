@@ -21,16 +21,23 @@ export interface Disk {
   makeDirectory(path: string): void
   /** Atomic replacement of `target`; durable after `syncDirectory` of the folder. */
   rename(source: string, target: string): void
+  /**
+   * A second name of a file (a hard link); throws `DiskError` "exists" if `target` is a name already. Durable after `syncDirectory` of the
+   * target's folder; the file goes with its last name.
+   */
+  link(source: string, target: string): void
   remove(path: string): void
   syncDirectory(path: string): void
+  /** Bytes that may still be written, as far as the file system tells; `undefined` when it does not. */
+  freeBytes(): number | undefined
 }
 
 export interface DiskFile {
   readonly path: string
   readonly sizeBytes: number
-  /** Fills `target` from `offset`; returns the bytes read, fewer only at the end of the file. */
+  /** Fills `target` from `offset`; returns the bytes read, fewer only at the end of the file. Throws `StorageCorruption` where the disk cannot read. */
   read(target: Uint8Array, offset: number): number
-  /** Writes all of `bytes` at `offset`, extending the file as needed. */
+  /** Writes all of `bytes` at `offset`, extending the file as needed. When it throws, any first part of them may have been written. */
   write(bytes: Uint8Array, offset: number): void
   /** fdatasync: all bytes written before are durable when this returns. A failure is final: the node stops. */
   sync(): void
@@ -55,11 +62,15 @@ export class StorageCorruption extends Error {
   override readonly name = "StorageCorruption"
   readonly path: string
   readonly offset: number
+  readonly expected: string
+  readonly actual: string
   constructor(options: { path: string; offset: number; expected: string; actual: string }) {
     super(
       `${options.path} at byte ${options.offset}: expected ${options.expected}, found ${options.actual}`,
     )
     this.path = options.path
     this.offset = options.offset
+    this.expected = options.expected
+    this.actual = options.actual
   }
 }

@@ -79,7 +79,7 @@ export const recordTypes = {
 const segmentMagic = utf8("KVRMJRNL")
 /** Not valid UTF-8, so that text never looks like it. */
 export const batchMagic = Uint8Array.of(0xb5, 0x4b, 0x56, 0xf1)
-const batchMagicNumber = 0xf1564bb5
+export const batchMagicNumber = 0xf1564bb5
 
 export interface SegmentHeader {
   readonly number: number

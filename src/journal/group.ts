@@ -1,9 +1,9 @@
-import { StorageCorruption } from "../disk/disk.ts"
 import { assert } from "../lib/assert.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
 import type { LogIndex, Lsn, RangeId, ReplicaId, Term } from "../types.ts"
 import type { Batch } from "./batch.ts"
-import { RecordView, recordHeaderBytes, recordLength, recordTypes } from "./format.ts"
+import { EntryReader } from "./entryReader.ts"
+import { recordHeaderBytes, recordTypes } from "./format.ts"
 import type { GroupIndex } from "./groupIndex.ts"
 import type { Segment, Segments } from "./segments.ts"
 import type { Cached, TailCache } from "./tailCache.ts"
@@ -38,7 +38,7 @@ export interface LoggedHardState {
 export interface GroupCheckpoint extends LoggedHardState {
   readonly baseIndex: LogIndex
   readonly baseTerm: Term
-  readonly lastIndex: LogIndex
+  lastIndex: LogIndex
 }
 
 /** What a group uses of its journal. */
@@ -142,28 +142,22 @@ export class JournalGroup {
   }
 
   private readEntry(index: LogIndex): LoggedEntry {
-    const lsn = this.places.lsnAt(index)
-    const sizeBytes = this.places.sizeAt(index)
-    assert(lsn >= 0 && lsn < this.parts.durableLsn, () => `entry ${index} is durable`)
-    const bytes = new Uint8Array(sizeBytes)
-    this.parts.segments.read(bytes, lsn)
-    const view = new DataView(bytes.buffer)
-    const record = new RecordView()
-    const whole = recordLength(bytes, view, 0, sizeBytes, lsn) === sizeBytes
-    if (whole) record.parse(bytes, view, 0, lsn)
-    const { range, replica } = this.key
-    const term = this.places.termAt(index)
-    const same = record.range === range && record.replica === replica && record.index === index
-    if (!whole || !same || record.term !== term) {
-      const segment = this.parts.segments.find(lsn)
-      throw new StorageCorruption({
-        path: segment.path,
-        offset: lsn - segment.baseLsn,
-        expected: `entry ${index} of term ${term} of range ${range}, replica ${replica}`,
-        actual: whole ? "another record" : "a damaged record",
-      })
+    assert(this.isDurable(index), () => `entry ${index} is durable`)
+    const { term, kind, data } = this.reader().read(index)
+    return { index, term, kind, data }
+  }
+
+  /** Gives `visit` the data of every entry from `from` on, each valid during its call. All must be durable. Throws as `entries` does. */
+  forEachData(from: LogIndex, visit: (data: Uint8Array, index: LogIndex) => void): void {
+    const reader = this.reader()
+    for (let index = from; index <= this.lastIndex; index++) {
+      assert(this.isDurable(index), () => `entry ${index} is durable`)
+      visit(reader.readOn(index).data, index)
     }
-    return { index, term: record.term, kind: record.kind, data: record.data }
+  }
+
+  private reader(): EntryReader {
+    return new EntryReader(this.key, this.places, this.parts.segments)
   }
 
   /** Adds entries with consecutive indexes, dropping what was held from the first of them on. */
@@ -190,6 +184,21 @@ export class JournalGroup {
       this.places.push(entry.term, -1 - offset, recordHeaderBytes + entry.data.length)
       this.cached.set(entry.index, this.parts.cache.add(this, entry))
     }
+  }
+
+  /**
+   * An entry that is written by itself, at once: `record` lies at `lsn` in `segment`. It is not cached, so nothing reads it back before it is
+   * durable. Requires that nothing of this group's entries is gathered, and that a batch has held a record of this group.
+   */
+  appendDirect(segment: Segment, term: Term, lsn: Lsn, sizeBytes: number): void {
+    const { places, checkpoint } = this
+    assert(checkpoint !== undefined && !this.destroyed, "the group was written before")
+    assert(this.firstGathered === places.lastIndex + 1, "no entry of the group is gathered")
+    places.push(term, lsn, sizeBytes)
+    this.firstGathered++
+    checkpoint.lastIndex++
+    segment.liveCount++
+    segment.liveBytes += sizeBytes
   }
 
   private fields(

@@ -2,6 +2,7 @@ import type { Disk } from "../disk/disk.ts"
 import { assert } from "../lib/assert.ts"
 import type { Lsn } from "../types.ts"
 import { Batch } from "./batch.ts"
+import { DirectBatch, directOverheadBytes } from "./direct.ts"
 import {
   batchHeaderBytes,
   checkpointDataBytes,
@@ -60,11 +61,13 @@ import { TailCache } from "./tailCache.ts"
  * - The durable LSN in a batch header was true when written. The first batch of a segment is cut
  *   only when all before it is durable, so its statement is where the content of the segment before
  *   it ends.
- * - A sealing batch is written without a sync, and only sealing batches are. Nothing waits for one,
+ * - A sealing batch is written without a sync, and only sealing and direct batches are. Nothing waits for one,
  *   and losing one loses nothing. It carries no records, because a segment can end before an
  *   unsynced batch.
  * - An entry stays in the cache until it is durable, so no read meets bytes that are still being
  *   written.
+ * - A direct batch (`cutDirect`) is one entry that its caller writes at once and syncs when it likes; it is never cached, and nothing reads
+ *   it back before recovery. Before a segment is left, all in it is synced.
  *
  * Left out: holes are refused, not filled from peers; segments are not compressed, and no batch is
  * split over two. A write that rewrites the rest of a sector written before is taken to leave the
@@ -87,6 +90,7 @@ export class Journal {
   private gathering = new Batch()
   private spare = new Batch()
   private readonly seal = new Batch()
+  private readonly direct = new DirectBatch()
   private readonly parts: JournalParts
   private underWay: WriteUnderWay | undefined
   private appended: Lsn
@@ -216,10 +220,15 @@ export class Journal {
    */
   cut(): JournalWrite | undefined {
     if (this.underWay !== undefined || !this.gathering.forced) return undefined
+    return this.cutGathered(undefined)
+  }
+
+  /** `openingBytes`: in a new segment, with room for so much more. */
+  private cutGathered(openingBytes: number | undefined): JournalWrite | undefined {
     const batch = this.gathering
     for (const group of batch.lagging) group.writeLagging()
     batch.lagging.length = 0
-    const write = this.begin(batch, true)
+    const write = this.begin(batch, true, openingBytes)
     if (write === undefined) return undefined
     this.gathering = this.spare
     this.spare = batch
@@ -234,20 +243,73 @@ export class Journal {
   sealIfIdle(): JournalWrite | undefined {
     const idle = this.underWay === undefined && !this.gathering.forced
     if (!idle || this.stated >= this.durableUpTo) return undefined
-    return this.begin(this.seal, false)
+    return this.begin(this.seal, false, undefined)
+  }
+
+  /**
+   * Makes `data` the next entry of `group`, in the term of its last one, as a batch of its own that the caller writes at once; `undefined` when the
+   * segment has no room for it (`openSegment`). Valid until the next call. It is durable when `synced` says so. May be called while a
+   * write of `cut` is under way. Requires that a batch has held a record of the group.
+   */
+  cutDirect(group: JournalGroup, data: Uint8Array): DirectBatch | undefined {
+    const segment = this.segments.current
+    const lengthBytes = directOverheadBytes + data.length
+    if (this.position + lengthBytes > segment.sizeBytes) return undefined
+    const lsn = segment.baseLsn + this.position
+    const previousTerm = group.term(group.lastIndex) ?? 0
+    const index = group.lastIndex + 1
+    const term = group.hardState.term
+    const durableLsn = this.durableUpTo
+    const { direct } = this
+    direct.fill(group.key, { lsn, durableLsn, index, term, previousTerm }, data)
+    direct.path = segment.path
+    direct.offset = this.position
+    group.appendDirect(segment, term, lsn + batchHeaderBytes, lengthBytes - batchHeaderBytes)
+    this.position += lengthBytes
+    this.appended = lsn + lengthBytes
+    this.stated = durableLsn
+    return direct
+  }
+
+  /** Everything that was written below `lsn` has been synced. */
+  synced(lsn: Lsn): void {
+    assert(lsn <= this.appended, () => `${lsn} is at most ${this.appended}`)
+    if (lsn > this.durableUpTo) this.durableUpTo = lsn
+  }
+
+  /** Whether a direct entry with so many bytes of data fits the current segment. */
+  hasRoom(dataBytes: number): boolean {
+    return this.position + directOverheadBytes + dataBytes <= this.segments.current.sizeBytes
+  }
+
+  /**
+   * Goes on to the next segment although the current one is not full: the batch that opens it, with all that was gathered. `undefined` while that
+   * segment is not ready, with room for an entry of `dataBytes`, or something is not durable yet.
+   */
+  openSegment(dataBytes: number): JournalWrite | undefined {
+    if (this.underWay !== undefined) return undefined
+    this.gathering.forced = true
+    return this.cutGathered(directOverheadBytes + dataBytes)
   }
 
   /**
    * Finds the batch its place and makes it ready to be written; `undefined` when it has to wait for
    * a segment.
    */
-  private begin(batch: Batch, synced: boolean): JournalWrite | undefined {
+  private begin(
+    batch: Batch,
+    synced: boolean,
+    openingBytes: number | undefined,
+  ): JournalWrite | undefined {
     let sizeBytes = batchHeaderBytes + batch.recordBytes
     let checkpointCount = 0
     let opens = false
-    if (this.position + sizeBytes > this.segments.current.sizeBytes) {
+    const isFull = this.position + sizeBytes > this.segments.current.sizeBytes
+    if (isFull || openingBytes !== undefined) {
       const neededBytes = segmentHeaderBytes + sizeBytes + this.checkpointBytes
-      opens = this.segments.openNext(neededBytes) !== undefined
+      // The statement of the batch that opens a segment is where the one before it ends.
+      if (this.durableUpTo < this.appended) return undefined
+      opens = this.segments.openNext(neededBytes + (openingBytes ?? 0)) !== undefined
       if (!opens) return undefined
       this.position = segmentHeaderBytes
       checkpointCount = this.recorded.size
@@ -323,7 +385,7 @@ export class Journal {
     )
     const { batch, segment } = underWay
     this.underWay = undefined
-    if (write.sync) this.durableUpTo = write.endLsn
+    if (write.sync && write.endLsn > this.durableUpTo) this.durableUpTo = write.endLsn
     for (const [freedSegment, freed] of batch.freed) {
       freedSegment.liveCount -= freed.count
       freedSegment.liveBytes -= freed.bytes
@@ -350,6 +412,30 @@ export class Journal {
 
   segmentReady(job: SegmentJob): void {
     this.segments.jobDone(job)
+  }
+
+  /** A segment could not be made for want of space: it is asked for again. */
+  segmentFailed(job: SegmentJob): void {
+    this.segments.jobFailed(job)
+  }
+
+  /** Whether the next segment is made. */
+  get isNextSegmentReady(): boolean {
+    return this.segments.isNextReady
+  }
+
+  /** The oldest segment that is no longer written to and has a number above `after`; everything in it is durable. */
+  closedSegment(after: number): ClosedSegment | undefined {
+    for (let i = 0; i < this.segments.count - 1; i++) {
+      const { number, path, baseLsn } = this.segments.at(i) as Segment
+      const next = this.segments.at(i + 1) as Segment
+      // The batch after the checkpoint's is durable only if the checkpoint is.
+      if (this.durableUpTo <= next.baseLsn + segmentHeaderBytes) return undefined
+      if (number > after) {
+        return { number, path, baseLsn, nextPath: next.path, nextBaseLsn: next.baseLsn }
+      }
+    }
+    return undefined
   }
 
   /**
@@ -400,6 +486,15 @@ export class Journal {
   close(): void {
     this.segments.close()
   }
+}
+
+/** A segment that is no longer written to, and where the one after it lies. */
+export interface ClosedSegment {
+  readonly number: number
+  readonly path: string
+  readonly baseLsn: Lsn
+  readonly nextPath: string
+  readonly nextBaseLsn: Lsn
 }
 
 interface WriteUnderWay {

@@ -67,14 +67,23 @@ export function prepareSegment(disk: Disk, job: SegmentJob): void {
   const unfinished = job.path + unfinishedSuffix
   if (disk.exists(unfinished)) disk.remove(unfinished)
   const file = disk.create(unfinished)
-  file.write(job.header, 0)
-  for (let at = job.header.length; at < job.sizeBytes; at += zeros.length) {
-    file.write(zeros.subarray(0, Math.min(zeros.length, job.sizeBytes - at)), at)
+  try {
+    file.write(job.header, 0)
+    for (let at = job.header.length; at < job.sizeBytes; at += zeros.length) {
+      file.write(zeros.subarray(0, Math.min(zeros.length, job.sizeBytes - at)), at)
+    }
+    file.sync()
+  } finally {
+    file.close()
   }
-  file.sync()
-  file.close()
   disk.rename(unfinished, job.path)
   disk.syncDirectory(job.directory)
+}
+
+/** Removes what a `prepareSegment` that found no space began. The job may be tried again. */
+export function abandonSegment(disk: Disk, job: SegmentJob): void {
+  const unfinished = job.path + unfinishedSuffix
+  if (disk.exists(unfinished)) disk.remove(unfinished)
 }
 
 /**
@@ -127,6 +136,11 @@ export class Segments {
   /** The segment being written. */
   get current(): Segment {
     return this.held[this.held.length - 1] as Segment
+  }
+
+  /** Whether the next segment is there, to be gone on to. */
+  get isNextReady(): boolean {
+    return this.ready !== undefined
   }
 
   at(position: number): Segment | undefined {
@@ -186,6 +200,13 @@ export class Segments {
     this.ready = undefined
     this.pending = job
     return [job]
+  }
+
+  /** A job found no space: it is asked for again by a later call of `jobs`. */
+  jobFailed(job: SegmentJob): void {
+    if (this.pending?.number === job.number && this.pending.sizeBytes === job.sizeBytes) {
+      this.pending = undefined
+    }
   }
 
   /** A job is done. One that a larger one has replaced since does not count. */

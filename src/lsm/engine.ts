@@ -1,33 +1,52 @@
 /**
- * The storage engine of a node: a log-structured merge tree (O'Neil et al., 1996; leveldb's names).
- * Writes go to a memtable in memory; full memtables become immutable sorted files (tables);
- * background jobs merge tables so that a read looks into few of them. One engine holds everything
- * that a node stores; the caller's keys begin with a byte that says which tree they are of.
+ * The storage engine of a node: a log-structured merge tree (O'Neil et al., 1996; leveldb's names,
+ * RocksDB's features). Writes go to a memtable in memory; full memtables become immutable sorted
+ * files (tables); background jobs merge tables so that a read looks into few of them. One engine
+ * holds everything that a node stores, in a few trees: the first byte of a key says which one it is
+ * of (trees.ts).
  *
  * The engine has *no log*. What is in memtables is lost with the process, by design: the journal
  * holds it, and replays it from what the tables prove to hold. A table never holds part of a batch,
  * because a batch goes into one memtable in one turn of the event loop.
  *
- * 1. `put` and `delete` write to the active memtable (memtable.ts), stamped with the next sequence.
+ * Everything here is synchronous and without a clock, a thread or chance: long work is handed out
+ * as jobs, plain data, and its results are handed in. What writes and reads need is in this file;
+ * versions, jobs, the manifest and damage are in maintenance.ts.
+ *
+ * 1. `put`, `delete`, `deleteRange` and `write` (a batch, batch.ts) write to the active memtable
+ *    (memtable.ts), each operation stamped with the next sequence.
  * 2. The caller asks `canWrite` before a batch, and `needsSeal`; `seal` makes the active memtable
  *    immutable, under a generation that counts up, and opens a new one. What else must be exactly
- *    as old as this memtable is put in just before.
+ *    as old as this memtable is put in just before. `pressure` says how near the limits are.
  * 3. `nextJob` hands out one job at a time: flush the oldest sealed memtable to a run of level 0,
- *    ingest a snapshot, or merge a slice of a level into the next (compaction.ts). A worker thread
- *    carries it out with `runJob`: it writes tables, syncs them, syncs the folder.
+ *    merge a slice of a level into the next or move it there (compaction.ts), ingest a snapshot or
+ *    finished tables, make a checkpoint, read tables in search of damage. A worker thread carries
+ *    it out with `runJob`: it writes tables, syncs them, syncs the folder.
  * 4. `complete` turns the result into one manifest edit (manifest.ts), which the worker appends and
  *    syncs: `runManifestWrite`. This is the moment at which the job counts.
  * 5. `installed` swaps the version (version.ts), frees what no reader holds, and lists files for
  *    removal (`obsoleteFiles`).
- * 6. A read looks into the active memtable, the sealed ones, the runs of level 0, level 1, level 2,
- *    newest first, and ends at the first entry of its key, put or delete. Bloom filters spare it
- *    most tables. Iterators merge the same runs.
+ * 6. A `get` looks into the active memtable, the sealed ones, the row cache, the runs of level 0
+ *    and then one run of each level, newest first, and ends at the first thing that speaks of its
+ *    key: a put, a delete, or a range tombstone of that source. Filters spare it most tables.
+ * 7. An iterator (iterator.ts) merges the same sources (merge.ts), either way, and passes over what
+ *    tombstones cover (rangeTombstone.ts). It holds the memtables and the version with which it
+ *    began (snapshot.ts), as a snapshot does.
+ *
+ * No versions of a key in tables: a table holds one entry per key, its newest, also while snapshots
+ * are open. A snapshot keeps what it read from: memtables keep versions of a key that it can see,
+ * and files stay for as long as a version that is held names them. So no compaction need know of
+ * any snapshot, and none can drop or renumber what one needs; the price is the disk space of whole
+ * files while it lives.
  *
  * Invariants
- * - A read looks into at most eight sorted runs: 1 active and 2 sealed memtables, 3 runs of level
- *   0, levels 1 and 2. A flush waits for room in level 0, a seal for a flush, and a writer
- *   (`canWrite`) for a seal.
- * - Of two entries of a key the one in the newer run has the higher sequence.
+ * - A read looks into at most `maxRuns` sorted runs (options.ts): the memtables, the runs of level
+ *   0 up to their limit, one run for each deeper level. A flush waits for room in level 0, a seal
+ *   for a flush, and a writer (`canWrite`) for a seal.
+ * - Of two entries of a key the one in the newer source has the higher sequence, and a tombstone
+ *   has a higher one than all that it covers. No sequence that a table holds is used again.
+ * - A batch is in one memtable, whole: no reader sees part of it, because nothing reads in between,
+ *   and no crash leaves part of it, because a memtable is flushed by one edit.
  * - Tables are durable before the edit that names them; an edit is durable before anything that it
  *   makes superfluous is removed.
  * - Generations are flushed in order: what a crash leaves is everything up to `flushedThrough`, and
@@ -35,94 +54,98 @@
  * - A file number is never used twice. A file goes when neither the version nor a reader holds it;
  *   `open` removes what no edit names, so that the files on disk are those that are live.
  * - Damage is thrown as `StorageCorruption`, from reads and jobs alike, and never read as "not
- *   found".
+ *   found": the fragment in which it was met is out of bounds for reads and jobs from then on
+ *   (`quarantined`), until its interval is replaced. A newer source's answer still counts.
+ * - The row cache holds only what a `get` of now would find in tables: a write of a key drops its
+ *   row, what changes an interval drops all. (What a compaction filter drops may be read from it a
+ *   little longer, as it may from a table that no compaction has come to yet.)
  *
  * Replacing an interval (a snapshot ingested behind a barrier, a replica removed): one edit cuts
- * [lower, upper) out of all fragments of tables and adds the new tables on level 2, where nothing
- * can lie under them. Memtables must hold no key of the interval that was put before; what is put
- * later lies over the new tables as usual.
+ * [lower, upper) out of all fragments of tables and adds the new tables on the deepest level, where
+ * nothing can lie under them. Memtables must hold no key of the interval that was put before; what
+ * is put later lies over the new tables as usual.
  *
- * Left out for now, and why. Compression: a block says its kind, 0 is the only one. Versions of a
- * key in tables: snapshots keep whole files instead, which costs disk for as long as they live.
- * Moving a table down without rewriting it. Reclaiming what was cut out of a table before a
- * compaction comes by. Parallel jobs: one keeps up with what two cores can write. Caches of rows
- * and key places. Slabs for the block cache: each block is an own array.
+ * Left out, and why. Parallel jobs: one keeps up with what two cores can write. Merge operators:
+ * commands read what they change. Column families: trees share memtables and manifest, so that a
+ * batch across them is one write. Tombstones in the row cache and prefix filters: no caller asks
+ * for keys that way. Reclaiming what was cut out of a table before a compaction comes by.
+ *
+ * Further sources: Bayer and McCreight, 1972 (memtableIndex.ts); Bloom, 1970, and Putze, Sanders and
+ * Singler, 2007 (filters); RocksDB's "DeleteRange: A New Native RocksDB Operation", 2018, and
+ * Pebble's notes on range deletions (tombstones cut up, and clipped by their file's bounds);
+ * RocksDB's dynamic level sizes (compaction.ts); Yang et al., "FIFO queues are all you need", 2023
+ * (blockCache.ts).
  */
 import type { Disk } from "../disk/disk.ts"
+import { StorageCorruption } from "../disk/disk.ts"
 import { assert } from "../lib/assert.ts"
-import { emptyBytes } from "../lib/bytes.ts"
-import { BlockCursor } from "./block.ts"
-import { BlockCache } from "./blockCache.ts"
-import { keyHash } from "./bloom.ts"
-import { planCompaction } from "./compaction.ts"
-import { editOf } from "./edits.ts"
-import { kinds, tablePath } from "./format.ts"
-import type { IteratorOptions } from "./iterator.ts"
-import { EngineIterator } from "./iterator.ts"
-import type { EngineJob, EngineJobResult } from "./jobs.ts"
-import type { ManifestCounters, ManifestEnd, ManifestState, ManifestWrite } from "./manifest.ts"
-import { appendEdit, newManifest } from "./manifest.ts"
-import { ArenaPool, Memtable } from "./memtable.ts"
-import type { EngineOptions, EngineSettings } from "./options.ts"
-import { defaultEngineOptions, engineSettings, maxRuns } from "./options.ts"
-import { openManifest } from "./recovery.ts"
+import { compareBytes, emptyBytes } from "../lib/bytes.ts"
+import type { WriteBatch } from "./batch.ts"
+import { BatchCursor, batchKinds } from "./batch.ts"
+import { Caches } from "./cache/caches.ts"
+import type { RowCache } from "./cache/rowCache.ts"
+import type { EngineJob, EngineJobResult } from "./maintenance/jobs.ts"
+import type { IngestTables, MaintenanceHost, ReplaceInterval } from "./maintenance/maintenance.ts"
+import { Maintenance } from "./maintenance/maintenance.ts"
+import type { TableSet } from "./maintenance/tableSet.ts"
+import type { ManifestEnd, ManifestState, ManifestWrite } from "./manifest/manifest.ts"
+import { openManifest } from "./manifest/recovery.ts"
+import type { Interval, Run, Version } from "./manifest/version.ts"
+import { findFragment } from "./manifest/version.ts"
+import { ArenaPool } from "./memtable/arenaPool.ts"
+import { Memtable } from "./memtable/memtable.ts"
+import type { RangeTombstone } from "./memtable/rangeTombstone.ts"
+import { coveringSequence } from "./memtable/rangeTombstone.ts"
+import type { CorruptionReport, EngineOptions, EngineSettings } from "./options.ts"
+import { defaultEngineOptions, engineSettings } from "./options.ts"
+import type { Pressure } from "./pressure.ts"
+import { pressureOf } from "./pressure.ts"
+import type { IteratorOptions } from "./read/iterator.ts"
+import { EngineIterator } from "./read/iterator.ts"
+import { IteratorHost } from "./read/iteratorHost.ts"
 import type { EngineSnapshot } from "./snapshot.ts"
-import { ReadView } from "./snapshot.ts"
+import { type ReadView, Views } from "./snapshot.ts"
 import type { EngineStats } from "./stats.ts"
 import { engineStats } from "./stats.ts"
-import { TableSet } from "./tableSet.ts"
-import type { Interval } from "./version.ts"
-import { applyEdit, areDisjoint, findFragment, Version } from "./version.ts"
+import { BlockCursor } from "./table/block.ts"
+import { keyHash } from "./table/bloom.ts"
+import { kinds } from "./table/format.ts"
+import { TreeSet } from "./trees.ts"
 
-export type { EngineIterator, EngineOptions, EngineSnapshot }
+export type {
+  EngineIterator,
+  EngineOptions,
+  EngineSnapshot,
+  IngestTables,
+  Pressure,
+  ReplaceInterval,
+}
 export { defaultEngineOptions }
 
-/** Replaces all keys of `intervals` by those of a spill (spill.ts), in one manifest edit. */
-export interface ReplaceInterval {
-  /** Disjoint and in order; what is added lies inside them. */
-  readonly intervals: ReadonlyArray<Interval>
-  /** `undefined`: the intervals become empty. */
-  readonly spillPath?: string | undefined
-  /**
-   * `crc32` of the whole spill, to be checked, so that damage to it is not copied under new
-   * checksums.
-   */
-  readonly spillChecksum?: number | undefined
-}
-
-interface PendingEdit {
-  readonly job: EngineJob
-  readonly write: ManifestWrite
-  readonly version: Version
-  readonly end: ManifestEnd
-}
-
 export class Engine {
-  private readonly directory: string
   private readonly settings: EngineSettings
+  private readonly trees: TreeSet
   private readonly arenas: ArenaPool
-  private readonly cache: BlockCache
+  private readonly caches: Caches
+  private readonly rows: RowCache
+  private readonly maintenance: Maintenance
   private readonly tables: TableSet
   private readonly scratch = new BlockCursor()
+  private readonly views = new Views((view) => this.dropView(view))
+  private readonly iteratorHost: IteratorHost
   /** Newest first; the first one is active. */
   private memtables: Array<Memtable>
-  private version: Version
-  private end: ManifestEnd
   private sequence: number
-  private nextFileNumber: number
-  private installedGeneration: number
-  private readonly views = new Set<ReadView>()
-  /** Versions up to it must be kept in the active memtable. */
-  private pinnedSequence = -1
-  private running: EngineJob | undefined
-  private pending: PendingEdit | undefined
-  private jobs = 0
-  private level1From: Uint8Array | undefined
+  /** Keys and values written since `open`. */
+  private userBytes = 0
+  /** The edit under way changes what tables answer. */
+  private replacesRows = false
 
   /**
    * Reads the manifest, repairs what a crash left (a torn last edit, orphans), and makes it
    * durable. Throws `StorageCorruption` where bytes are damaged or a live table is missing,
-   * `NewerFormat` where a later version wrote; then nothing is changed.
+   * `NewerFormat` and `OlderFormat` where another version wrote, `TreesDiffer` where other trees
+   * were declared; then nothing is changed.
    */
   static open(
     disk: Disk,
@@ -130,7 +153,7 @@ export class Engine {
     options: EngineOptions = defaultEngineOptions,
   ): Engine {
     const settings = engineSettings(options)
-    const { state, end } = openManifest(disk, directory)
+    const { state, end } = openManifest(disk, directory, settings.trees)
     return new this(disk, directory, settings, state, end)
   }
 
@@ -141,27 +164,63 @@ export class Engine {
     state: ManifestState,
     end: ManifestEnd,
   ) {
-    this.directory = directory
     this.settings = settings
+    this.trees = new TreeSet(settings.trees ?? [])
     this.arenas = new ArenaPool({
       arenaBytes: settings.arenaBytes,
       keepCount: settings.maxSealedMemtables + 1,
       readyCount: settings.readyArenas,
     })
-    this.cache = new BlockCache(settings.blockCacheBytes)
-    this.tables = new TableSet(disk, directory, this.cache)
-    this.version = new Version(state.fragments)
-    this.tables.hold(this.version)
-    this.end = end
+    const { blockCacheBytes, keyCacheBytes, rowCacheBytes } = settings
+    this.caches = new Caches({
+      blockBytes: blockCacheBytes,
+      keyBytes: keyCacheBytes,
+      rowBytes: rowCacheBytes,
+    })
+    this.rows = this.caches.row
     this.sequence = state.lastSequence
-    this.nextFileNumber = state.nextFileNumber
-    this.installedGeneration = state.flushedThrough
     this.memtables = [new Memtable(this.arenas.take(), state.flushedThrough + 1)]
+    const { caches } = this
+    const host = this.maintenanceHost()
+    this.maintenance = new Maintenance({ disk, directory, settings, state, end, caches, host })
+    this.tables = this.maintenance.tables
+    const readFailed = (error: unknown) => this.readFailed(error)
+    this.iteratorHost = new IteratorHost(this.tables.of, readFailed)
+  }
+
+  /** What maintenance may know and do of this engine. */
+  private maintenanceHost(): MaintenanceHost {
+    const engine = this
+    return {
+      get sequence() {
+        return engine.sequence
+      },
+      get userBytes() {
+        return engine.userBytes
+      },
+      takeSequence: () => ++this.sequence,
+      oldestSealed: () => {
+        if (this.memtables.length === 1) return undefined
+        const { generation, arena, tombstones } = this.memtables[this.memtables.length - 1]
+        const pieces = tombstones?.visibleAt(this.sequence) ?? []
+        return { generation, arena, tombstones: pieces.map(plainTombstone) }
+      },
+      flushed: (generation) => {
+        const flushed = this.memtables[this.memtables.length - 1]
+        assert(flushed.generation === generation, "the oldest memtable was flushed")
+        this.memtables = this.memtables.slice(0, -1)
+        this.dropMemtable(flushed)
+      },
+    }
+  }
+
+  private get version(): Version {
+    return this.maintenance.version
   }
 
   /** Closes files. Memtables are lost; no job may be running. */
   close(): void {
-    this.tables.close()
+    this.maintenance.close()
   }
 
   // ---- Writes
@@ -172,13 +231,77 @@ export class Engine {
 
   /** Puts `key` with the value `head ‖ tail`. All bytes are copied. */
   putParts(key: Uint8Array, head: Uint8Array, tail: Uint8Array): void {
+    assert(this.trees.holds(key, 0), () => `a key of tree ${key[0]}, which is not declared`)
+    if (!this.rows.isOff) this.rows.invalidate(key)
+    this.userBytes += key.length + head.length + tail.length
     const active = this.memtables[0]
-    active.write(key, kinds.put, ++this.sequence, head, tail, this.pinnedSequence)
+    active.write(key, kinds.put, ++this.sequence, head, tail, this.views.pinnedSequence)
   }
 
   delete(key: Uint8Array): void {
+    assert(this.trees.holds(key, 0), () => `a key of tree ${key[0]}, which is not declared`)
+    if (!this.rows.isOff) this.rows.invalidate(key)
+    this.userBytes += key.length
     const active = this.memtables[0]
-    active.write(key, kinds.delete, ++this.sequence, emptyBytes, emptyBytes, this.pinnedSequence)
+    const { pinnedSequence } = this.views
+    active.write(key, kinds.delete, ++this.sequence, emptyBytes, emptyBytes, pinnedSequence)
+  }
+
+  /** Deletes all keys of [lower, upper), by one entry. An empty interval is nothing to do. */
+  deleteRange(lower: Uint8Array, upper: Uint8Array): void {
+    if (compareBytes(lower, upper) >= 0) return
+    assert(this.trees.holdsInterval(lower, upper), "an interval lies in one declared tree")
+    if (!this.rows.isOff) this.rows.clear()
+    this.userBytes += lower.length + upper.length
+    const { pinnedSequence } = this.views
+    this.memtables[0].deleteRange(lower, upper, ++this.sequence, pinnedSequence)
+  }
+
+  /**
+   * Applies a batch as one step, whole, into one memtable; returns the sequence of its last
+   * operation. Ask `canWrite` and `needsSeal` for all of it before.
+   */
+  write(batch: WriteBatch): number {
+    const bytes = batch.bytes()
+    const cursor = new BatchCursor(bytes)
+    const { rows, trees } = this
+    const { pinnedSequence } = this.views
+    const active = this.memtables[0]
+    while (cursor.next()) {
+      const { kind, keyOffset, keyLength, valueOffset, valueLength } = cursor
+      if (kind === batchKinds.deleteRange) {
+        const end = valueOffset + valueLength
+        this.deleteRange(bytes.slice(keyOffset, valueOffset), bytes.slice(valueOffset, end))
+        continue
+      }
+      assert(trees.holds(bytes, keyOffset), () => `tree ${bytes[keyOffset]} is not declared`)
+      if (!rows.isOff) rows.invalidate(bytes.subarray(keyOffset, valueOffset))
+      this.userBytes += keyLength + valueLength
+      const sequence = ++this.sequence
+      active.writeFrom(bytes, keyOffset, keyLength, valueLength, kind, sequence, pinnedSequence)
+    }
+    return this.sequence
+  }
+
+  /**
+   * Throws what `write` would throw in the middle, for a key of a tree that is not declared, and changes nothing: for a caller that logs a batch before it
+   * writes it.
+   */
+  check(batch: WriteBatch): void {
+    const { trees } = this
+    if (trees.takesAny) return
+    const bytes = batch.bytes()
+    const cursor = new BatchCursor(bytes)
+    while (cursor.next()) {
+      const { kind, keyOffset, valueOffset, valueLength } = cursor
+      if (kind !== batchKinds.deleteRange) {
+        assert(trees.holds(bytes, keyOffset), () => `tree ${bytes[keyOffset]} is not declared`)
+        continue
+      }
+      const lower = bytes.subarray(keyOffset, valueOffset)
+      const upper = bytes.subarray(valueOffset, valueOffset + valueLength)
+      assert(trees.holdsInterval(lower, upper), "an interval lies in one declared tree")
+    }
   }
 
   /** Bytes of the active memtable. */
@@ -205,6 +328,16 @@ export class Engine {
     return this.memtables.length <= this.settings.maxSealedMemtables
   }
 
+  /** Writers that slow down in time are never stopped. */
+  get pressure(): Pressure {
+    return pressureOf({
+      settings: this.settings,
+      level0Runs: this.version.level0.length,
+      usedBytes: this.memtables[0].usedBytes,
+      canSeal: this.canSeal,
+    })
+  }
+
   /**
    * Ends the active memtable; returns the generation with which all that was put so far will be
    * flushed. An empty memtable is not sealed, and the generation before it is returned.
@@ -219,7 +352,7 @@ export class Engine {
 
   /** The largest generation whose flush is in the manifest; all before it are too. */
   get flushedThrough(): number {
-    return this.installedGeneration
+    return this.maintenance.flushedThrough
   }
 
   /** True when everything that was put is in tables. */
@@ -232,7 +365,8 @@ export class Engine {
   /**
    * The value of `key`, now or at a snapshot. It is never changed or reused by the engine, so it
    * may be kept; it must not be written to, because it may be a view of a cached block. (From a
-   * memtable it is a copy: arenas are reused.)
+   * memtable it is a copy: arenas are reused.) Throws `StorageCorruption` where what would answer
+   * is damaged.
    */
   get(key: Uint8Array, snapshot?: EngineSnapshot): Uint8Array | undefined {
     const view = snapshot as ReadView | undefined
@@ -241,182 +375,170 @@ export class Engine {
     const sequence = view === undefined ? this.sequence : view.sequence
     for (let i = 0; i < memtables.length; i++) {
       const memtable = memtables[i]
-      const node = memtable.find(key, sequence)
+      const node = memtable.count === 0 ? 0 : memtable.find(key, sequence)
+      if (memtable.tombstones !== undefined) {
+        const covering = memtable.tombstones.sequenceAt(key, sequence)
+        const isCovered = node === 0 ? covering > 0 : memtable.sequenceOf(node) < covering
+        if (isCovered) return undefined
+      }
       if (node === 0) continue
       return memtable.kindOf(node) === kinds.put ? memtable.copyValue(node) : undefined
     }
     const { runs } = view === undefined ? this.version : view.version
+    const { maxRuns } = this.settings
     assert(memtables.length + runs.length <= maxRuns, "a read looks into few runs")
     if (runs.length === 0) return undefined
     const hash = keyHash(key, 0, key.length)
-    const cursor = this.scratch
-    for (let i = 0; i < runs.length; i++) {
-      const fragment = findFragment(runs[i], key)
-      if (fragment === undefined) continue
-      const table = this.tables.of(fragment)
-      if (!table.mayContain(hash) || !table.find(key, cursor)) continue
-      if (cursor.kind !== kinds.put) return undefined
-      const { valueBytes, valueOffset, valueLength } = cursor
-      return valueBytes.subarray(valueOffset, valueOffset + valueLength)
+    const { rows } = this
+    const takesRow = view === undefined && !rows.isOff
+    if (takesRow) {
+      const row = rows.get(key, hash)
+      if (row !== undefined) return row
     }
-    return undefined
+    if (!this.findInTables(runs, key, hash)) return undefined
+    const { valueBytes, valueOffset, valueLength } = this.scratch
+    if (takesRow) rows.set(key, hash, valueBytes, valueOffset, valueLength)
+    return valueBytes.subarray(valueOffset, valueOffset + valueLength)
+  }
+
+  /** Puts `scratch` on the put of `key`; false when tables hold none, or a delete over it. */
+  private findInTables(runs: ReadonlyArray<Run>, key: Uint8Array, hash: number): boolean {
+    const cursor = this.scratch
+    try {
+      for (let i = 0; i < runs.length; i++) {
+        const fragment = findFragment(runs[i], key)
+        if (fragment === undefined) continue
+        const table = this.tables.of(fragment)
+        const isFound = table.find(key, hash, cursor)
+        if (fragment.tombstones > 0) {
+          const covering = coveringSequence(table.tombstones, key)
+          if (isFound ? cursor.sequence < covering : covering > 0) return false
+        }
+        if (isFound) return cursor.kind === kinds.put
+      }
+    } catch (error) {
+      this.readFailed(error)
+      throw error
+    }
+    return false
+  }
+
+  /** Damage that a read met is kept away from all that come after it. */
+  private readFailed(error: unknown): void {
+    if (error instanceof StorageCorruption) this.maintenance.corruptionMet(error)
   }
 
   snapshot(): EngineSnapshot {
     return this.view()
   }
 
-  iterator(range: IteratorOptions): EngineIterator {
-    const given = range.snapshot as ReadView | undefined
+  /** Unpositioned at first: it reads nothing before it moves. */
+  iterator(options: IteratorOptions = {}): EngineIterator {
+    const given = options.snapshot as ReadView | undefined
     assert(given === undefined || !given.isReleased, "a snapshot is read before it is released")
     const view = given ?? this.view()
-    const onClose = () => {
-      if (given === undefined) view.release()
-    }
-    try {
-      return new EngineIterator({ range, view, tableOf: this.tables.of, onClose })
-    } catch (error) {
-      // Its first read may meet damage, when nobody holds it yet who could close it.
-      onClose()
-      throw error
-    }
+    const own = given === undefined ? view : undefined
+    return new EngineIterator(options, view, own, this.iteratorHost)
   }
 
   private view(): ReadView {
-    const view = new ReadView({
-      sequence: this.sequence,
-      memtables: this.memtables,
-      version: this.version,
-      onRelease: this.release,
-    })
-    for (const memtable of view.memtables) memtable.holders++
-    this.version.holders++
-    this.views.add(view)
-    this.pinnedSequence = this.sequence
-    return view
+    const { memtables, version } = this
+    for (const memtable of memtables) memtable.holders++
+    version.holders++
+    return this.views.add(this.sequence, memtables, version)
   }
 
-  private readonly release = (view: ReadView): void => {
-    this.views.delete(view)
-    this.pinnedSequence = -1
-    for (const other of this.views) {
-      if (other.sequence > this.pinnedSequence) this.pinnedSequence = other.sequence
-    }
+  private dropView(view: ReadView): void {
     for (const memtable of view.memtables) this.dropMemtable(memtable)
     this.tables.drop(view.version)
   }
 
   private dropMemtable(memtable: Memtable): void {
     memtable.holders--
-    if (memtable.holders === 0) this.arenas.give(memtable.arena)
+    if (memtable.holders > 0) return
+    memtable.release()
+    this.arenas.give(memtable.arena)
+  }
+
+  /** About what lies in an interval, memtables included; cheap, and right in order of size. */
+  approximateSize(interval: Interval): { bytes: number; entries: number } {
+    let { bytes, entries } = this.maintenance.approximateSize(interval)
+    for (const memtable of this.memtables) {
+      const inMemory = memtable.approximateSize(interval.lower, interval.upper)
+      bytes += inMemory.bytes
+      entries += inMemory.entries
+    }
+    return { bytes, entries }
+  }
+
+  /**
+   * A key inside the interval, not at its lower end, that leaves about half of its bytes on either
+   * side: by tables, or by memtables while those hold more of it. `undefined`: there is none.
+   */
+  splitKey(interval: Interval): Uint8Array | undefined {
+    let most = this.maintenance.approximateSize(interval).bytes
+    let largest: Memtable | undefined
+    for (const memtable of this.memtables) {
+      const { bytes } = memtable.approximateSize(interval.lower, interval.upper)
+      if (bytes <= most) continue
+      most = bytes
+      largest = memtable
+    }
+    const middle = largest?.middleKey(interval.lower, interval.upper)
+    return middle ?? this.maintenance.splitKey(interval)
   }
 
   // ---- Jobs
 
   /**
    * The next piece of long work, for `runJob`; `undefined` while one is under way or when there is
-   * none.
+   * none. `nowMs` is the time since 1970.
    */
-  nextJob(): EngineJob | undefined {
-    if (this.running !== undefined) return undefined
-    this.running = this.flushJob() ?? this.compactJob()
-    return this.running
+  nextJob(nowMs: number): EngineJob | undefined {
+    return this.maintenance.nextJob(nowMs)
   }
 
-  /**
-   * The job that replaces intervals; it is in force once `installed` was called for it. Requires
-   * that no job is under way and that no memtable holds a key of the intervals: the caller has
-   * sealed, waited until `flushedThrough` reached that generation, and put no key of them since.
-   */
+  /** The job that replaces intervals: see `Maintenance.replaceInterval`. */
   replaceInterval(request: ReplaceInterval): EngineJob {
-    assert(this.running === undefined, "one job is under way at a time")
-    assert(request.intervals.length > 0, "an interval is named")
-    assert(areDisjoint(request.intervals), "intervals are disjoint and in order")
-    const { intervals, spillPath, spillChecksum } = request
-    const sequence = ++this.sequence
-    const base = this.jobBase()
-    this.running = { _tag: "Ingest", ...base, intervals, spillPath, spillChecksum, sequence }
-    return this.running
+    return this.maintenance.replaceInterval(request)
   }
 
-  private jobBase() {
-    const { directory, nextFileNumber, settings } = this
-    const { tableBytes, writer } = settings
-    return { id: ++this.jobs, directory, firstFileNumber: nextFileNumber, tableBytes, writer }
-  }
-
-  private flushJob(): EngineJob | undefined {
-    if (this.memtables.length === 1) return undefined
-    if (this.version.level0.length >= this.settings.maxLevel0Runs) return undefined
-    const { generation, arena } = this.memtables[this.memtables.length - 1]
-    assert(generation === this.installedGeneration + 1, "generations are flushed in order")
-    return { _tag: "Flush", ...this.jobBase(), generation, arena }
-  }
-
-  private compactJob(): EngineJob | undefined {
-    const plan = planCompaction(this.version, this.settings, this.level1From, this.tables.measure)
-    if (plan === undefined) return undefined
-    const runs = plan.inputLevels.flatMap((level) => this.version.runsOf(level))
-    if (plan.inputLevels[0] === 1) this.level1From = plan.upper
-    return { _tag: "Compact", ...this.jobBase(), ...plan, runs }
+  /** The job that takes finished tables in: see `Maintenance.ingestTables`. */
+  ingestTables(request: IngestTables): EngineJob {
+    return this.maintenance.ingestTables(request)
   }
 
   /**
-   * Gives up a job that threw (a full disk): `nextJob` will hand it out again, an ingest must be
-   * asked for again. What it wrote is listed for removal.
+   * The job that writes a copy to open or keep: see `Maintenance.checkpointJob`. The copy holds what is in tables now, everything up to `flushedThrough`:
+   * seal and flush first what else is to be in it.
    */
+  checkpointJob(target: string): EngineJob {
+    return this.maintenance.checkpointJob(target)
+  }
+
+  /** Gives up a job that threw: see `Maintenance.abandon`. */
   abandon(job: EngineJob): void {
-    assert(this.running?.id === job.id && this.pending === undefined, "a running job is given up")
-    this.running = undefined
-    this.nextFileNumber = this.tables.abandonFrom(job.firstFileNumber)
+    this.maintenance.abandon(job)
+  }
+
+  /** Gives up a job that met damage: see `Maintenance.corrupted`. */
+  corrupted(job: EngineJob, error: StorageCorruption): boolean {
+    return this.maintenance.corrupted(job, error)
   }
 
   /**
    * The manifest edit that makes a job's result count. Next: `runManifestWrite`, then `installed`.
    */
   complete(job: EngineJob, result: EngineJobResult): ManifestWrite {
-    assert(this.running?.id === job.id && result.id === job.id, "the running job is completed")
-    assert(this.pending === undefined, "one edit is under way")
-    const edit = editOf(job, result.tables, this.version, this.tables.measure)
-    const fragments = applyEdit(this.version.fragments, edit)
-    this.nextFileNumber += result.tables.length
-    const { directory, end } = this
-    const id = job.id
-    const isLarge = end.offset > this.settings.manifestBytes
-    const fileNumber = isLarge ? this.nextFileNumber++ : 0
-    const counters: ManifestCounters = {
-      flushedThrough: job._tag === "Flush" ? job.generation : this.installedGeneration,
-      lastSequence: this.sequence,
-      nextFileNumber: this.nextFileNumber,
-    }
-    const next = isLarge
-      ? newManifest({ id, directory, fileNumber, state: { ...counters, fragments } })
-      : appendEdit({ id, directory, end, counters, edit })
-    const version = new Version(fragments)
-    assert(version.level0.length <= this.settings.maxLevel0Runs, "level 0 has room")
-    this.pending = { job, write: next.write, end: next.end, version }
-    return next.write
+    this.replacesRows = job._tag === "Ingest" || job._tag === "IngestTables"
+    return this.maintenance.complete(job, result)
   }
 
   /** The edit is durable: swaps the version and lets go of what it replaced. */
   installed(write: ManifestWrite): void {
-    const pending = this.pending
-    assert(pending !== undefined && pending.write.id === write.id, "the pending edit is installed")
-    this.pending = undefined
-    this.running = undefined
-    const { job } = pending
-    this.tables.hold(pending.version)
-    this.tables.drop(this.version)
-    this.version = pending.version
-    if (pending.end.fileNumber !== this.end.fileNumber) this.tables.manifestReplaced(this.end)
-    this.end = pending.end
-    if (job._tag === "Flush") {
-      this.installedGeneration = job.generation
-      const flushed = this.memtables[this.memtables.length - 1]
-      assert(flushed.generation === job.generation, "the oldest memtable was flushed")
-      this.memtables = this.memtables.slice(0, -1)
-      this.dropMemtable(flushed)
-    }
+    this.maintenance.installed(write)
+    if (this.replacesRows) this.rows.clear()
+    this.replacesRows = false
   }
 
   /**
@@ -424,19 +546,38 @@ export class Engine {
    * removes those that were not.
    */
   obsoleteFiles(): ReadonlyArray<string> {
-    return this.tables.takeObsolete()
+    return this.maintenance.obsoleteFiles()
   }
 
   // ---- For operators and tests
 
+  /** What damage has put out of reach. */
+  quarantined(): ReadonlyArray<CorruptionReport> {
+    return this.maintenance.quarantined()
+  }
+
   stats(): EngineStats {
-    const { version, memtables, cache } = this
-    return engineStats({ version, memtables, cache, openReaders: this.views.size })
+    const { version, memtables, caches, views, maintenance, tables, settings } = this
+    return engineStats({
+      version,
+      memtables,
+      caches,
+      openReaders: views.count,
+      trees: settings.trees ?? [],
+      written: maintenance.written,
+      quarantinedTables: maintenance.quarantined().length,
+      residentBytes: tables.residentBytes(),
+    })
   }
 
   /** Paths of the tables of the present version. */
   liveFiles(): ReadonlyArray<string> {
-    return [...this.version.files()].map((file) => tablePath(this.directory, file)).sort()
+    return this.maintenance.liveFiles()
+  }
+
+  /** `liveFiles`, and those that readers still hold. */
+  heldFiles(): ReadonlyArray<string> {
+    return this.maintenance.heldFiles()
   }
 
   /**
@@ -444,18 +585,16 @@ export class Engine {
    * the blocks read.
    */
   verify(): number {
-    let blocks = 0
-    const seen = new Set<number>()
-    for (const fragment of this.version.fragments) {
-      if (seen.has(fragment.fileNumber)) continue
-      seen.add(fragment.fileNumber)
-      blocks += this.tables.of(fragment).verify()
-    }
-    return blocks
+    return this.maintenance.verify()
   }
 
   private isOver(bytes: number): boolean {
     const active = this.memtables[0]
     return !active.isEmpty && active.usedBytes + bytes > this.settings.memtableBytes
   }
+}
+
+/** Without what only the memtable needs: it crosses to the worker. */
+function plainTombstone({ lower, upper, sequence }: RangeTombstone): RangeTombstone {
+  return { lower, upper, sequence }
 }

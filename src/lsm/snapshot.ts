@@ -1,5 +1,6 @@
-import type { Memtable } from "./memtable.ts"
-import type { Version } from "./version.ts"
+import { assert } from "../lib/assert.ts"
+import type { Version } from "./manifest/version.ts"
+import type { Memtable } from "./memtable/memtable.ts"
 
 /**
  * The engine's content at one moment. It holds the memtables and the version that made it up, so
@@ -17,29 +18,65 @@ export class ReadView implements EngineSnapshot {
   /** Newest first. */
   readonly memtables: ReadonlyArray<Memtable>
   readonly version: Version
-  private readonly onRelease: (view: ReadView) => void
-  private released = false
+  /** Neighbours in the list of views (`Views`), by age. */
+  older: ReadView | undefined
+  newer: ReadView | undefined
+  isReleased = false
+  private readonly views: Views
 
-  constructor(options: {
-    sequence: number
-    memtables: ReadonlyArray<Memtable>
-    version: Version
-    onRelease: (view: ReadView) => void
-  }) {
-    this.sequence = options.sequence
-    this.memtables = options.memtables
-    this.version = options.version
-    this.onRelease = options.onRelease
-  }
-
-  get isReleased(): boolean {
-    return this.released
+  constructor(
+    views: Views,
+    sequence: number,
+    memtables: ReadonlyArray<Memtable>,
+    version: Version,
+  ) {
+    this.views = views
+    this.sequence = sequence
+    this.memtables = memtables
+    this.version = version
   }
 
   /** A second call does nothing. */
   release(): void {
-    if (this.released) return
-    this.released = true
-    this.onRelease(this)
+    if (!this.isReleased) this.views.release(this)
+  }
+}
+
+/** All views that are not released, in a chain by age: the newest one says what must be kept. */
+export class Views {
+  count = 0
+  private newest: ReadView | undefined
+  private readonly onRelease: (view: ReadView) => void
+
+  constructor(onRelease: (view: ReadView) => void) {
+    this.onRelease = onRelease
+  }
+
+  /** Versions up to it must be kept in the active memtable; -1 = none. */
+  get pinnedSequence(): number {
+    return this.newest === undefined ? -1 : this.newest.sequence
+  }
+
+  add(sequence: number, memtables: ReadonlyArray<Memtable>, version: Version): ReadView {
+    const view = new ReadView(this, sequence, memtables, version)
+    const { newest } = this
+    assert(newest === undefined || newest.sequence <= sequence, "time goes on")
+    view.older = newest
+    if (newest !== undefined) newest.newer = view
+    this.newest = view
+    this.count++
+    return view
+  }
+
+  release(view: ReadView): void {
+    view.isReleased = true
+    this.count--
+    const { older, newer } = view
+    if (older !== undefined) older.newer = newer
+    if (newer !== undefined) newer.older = older
+    else this.newest = older
+    view.older = undefined
+    view.newer = undefined
+    this.onRelease(view)
   }
 }

@@ -232,7 +232,8 @@ export abstract class Leader extends Candidate {
     }
     if (++this.heartbeatElapsed >= this.options.heartbeatTicks) {
       this.heartbeatElapsed = 0
-      this.roundDue = !this.isAlone
+      // Alone it needs no heartbeats, but a round may be due for reads.
+      if (!this.isAlone) this.roundDue = true
       for (const follower of this.followers) follower.checkDue = true
     }
   }

@@ -2,6 +2,7 @@ import { createHash, randomUUID } from "node:crypto"
 import { Data, Schema } from "effect"
 import { type Disk, DiskError } from "../disk/disk.ts"
 import { text, utf8 } from "../lib/bytes.ts"
+import { crc32 } from "../lib/checksum.ts"
 import type { NodeId } from "../types.ts"
 
 /**
@@ -24,6 +25,8 @@ const Stored = Schema.Struct({
   /** Incarnations met, by node id. */
   peers: Schema.Record(Schema.String, Schema.String),
 })
+/** Every key of the file. `checksum` is the CRC-32, in hexadecimal, of the JSON without it; files written before it was have none. */
+const storedKeys = ["format", "clusterId", "node", "incarnation", "nodes", "peers", "checksum"]
 type Stored = typeof Stored.Type
 
 /** The directory is not what this node was started for. The message is one line that names what differs. */
@@ -70,7 +73,7 @@ export class Identity {
       identity.write(identity.stored)
       return identity
     }
-    const stored = read(disk, directory)
+    const stored = readIdentity(disk, directory)
     if (stored.node !== node) {
       throw new IdentityMismatch({
         detail: `${directory} is the data of node n${stored.node}, not of n${node}`,
@@ -116,7 +119,8 @@ export class Identity {
     const temporary = `${identityFile}.new`
     if (this.disk.exists(temporary)) this.disk.remove(temporary)
     const file = this.disk.create(temporary)
-    file.write(utf8(`${JSON.stringify(stored)}\n`), 0)
+    const checksum = checksumOf(stored)
+    file.write(utf8(`${JSON.stringify({ ...stored, checksum })}\n`), 0)
     file.sync()
     file.close()
     this.disk.rename(temporary, identityFile)
@@ -125,7 +129,14 @@ export class Identity {
   }
 }
 
-function read(disk: Disk, directory: string): Stored {
+function checksumOf(fields: object): string {
+  return crc32(utf8(JSON.stringify(fields)))
+    .toString(16)
+    .padStart(8, "0")
+}
+
+/** What the file says, verified. `directory` is for messages. Throws `IdentityMismatch`, `DiskError`. */
+export function readIdentity(disk: Disk, directory: string): Stored {
   const file = disk.open(identityFile)
   const bytes = new Uint8Array(Math.min(file.sizeBytes, 1 << 20))
   file.read(bytes, 0)
@@ -143,8 +154,13 @@ function read(disk: Disk, directory: string): Stored {
       detail: `${path} is of format ${format}; this kvorum knows formats up to ${identityFormat}: use the newer kvorum that wrote it`,
     })
   }
+  const { checksum, ...fields } = (parsed ?? {}) as { readonly checksum?: unknown }
+  const isKnown = Object.keys(parsed ?? {}).every((key) => storedKeys.includes(key))
+  if (!isKnown || (checksum !== undefined && checksum !== checksumOf(fields))) {
+    throw new IdentityMismatch({ detail: `${path} is damaged: its checksum is another` })
+  }
   try {
-    return Schema.decodeUnknownSync(Stored)(parsed)
+    return Schema.decodeUnknownSync(Stored)(fields)
   } catch (cause) {
     throw new IdentityMismatch({ detail: `${path} is damaged: ${String(cause)}` })
   }

@@ -7,12 +7,14 @@ import type { NodeId } from "../types.ts"
 import type { NodeAddresses } from "../wire/answers.ts"
 import { bootstrapDescriptors, defaultNamespace } from "./bootstrap.ts"
 import { Identity, IdentityMismatch } from "./Identity.ts"
+import { JobWorker } from "./JobWorker.ts"
 import { makePeerTransport, type PeerTransportShape } from "./PeerTransport.ts"
+import { debtOf, PaceController } from "./pace.ts"
 import { decodePeerMessage, encodePeerMessage } from "./peerMessage.ts"
 import { StoreDriver } from "./StoreDriver.ts"
 import { Store } from "./StoreService.ts"
-import type { FromWorker, ToWorker } from "./StoreWorker.ts"
 import { defaultSettings, type StoreSettings } from "./settings.ts"
+import { type Lane, laneOf, type StoreJob } from "./storeJobs.ts"
 import { StoreLoop } from "./storeLoop.ts"
 import { versionOfWall } from "./versionClock.ts"
 
@@ -85,20 +87,16 @@ const lockDirectory = (directory: string) =>
     (lock) => Effect.sync(() => lock.release()),
   )
 
-const startWorker = (root: string, onMessage: (message: FromWorker) => void) =>
+const startWorker = (driver: StoreDriver, root: string) =>
   Effect.acquireRelease(
-    Effect.sync(() => {
-      const worker = new Worker(new URL("./StoreWorker.ts", import.meta.url))
-      worker.onmessage = (event: MessageEvent<FromWorker>) => onMessage(event.data)
-      worker.onerror = (event) => {
-        onMessage({ _tag: "Failed", message: event.message, reason: undefined })
-      }
-      worker.addEventListener("close", () => {
-        onMessage({ _tag: "Failed", message: "the worker thread ended", reason: undefined })
-      })
-      worker.postMessage({ _tag: "Open", root } satisfies ToWorker)
-      return worker
-    }),
+    Effect.sync(
+      () =>
+        new JobWorker({
+          root,
+          onResult: (job: StoreJob, result) => driver.jobDone(job, result),
+          onFatal: (error) => driver.workerFailed(error),
+        }),
+    ),
     (worker) => Effect.sync(() => worker.terminate()),
   )
 
@@ -125,6 +123,7 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
     }),
   )
   const origin = clock.monotonicTimeNanosUnsafe()
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const readClock = () => ({
     monotonicMs: Number(clock.monotonicTimeNanosUnsafe() - origin) / 1e6,
     wallMs: clock.currentTimeMillisUnsafe(),
@@ -142,7 +141,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   const failure = yield* Deferred.make<never, NodeFailed>()
   const fail = (error: unknown) =>
     Deferred.doneUnsafe(failure, Effect.fail(explain(dataDirectory, error)))
-  const link: { transport?: PeerTransportShape; worker?: Worker } = {}
+  const link: { transport?: PeerTransportShape } = {}
+  const lanes = new Map<Lane, JobWorker>()
   const driver = new StoreDriver({
     loop,
     absolutePath: (path) => disk.absolutePath(path),
@@ -150,7 +150,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
       readClock,
       send: (to, message) => link.transport?.send(to, encodePeerMessage, message),
       flush: () => link.transport?.flush(),
-      toWorker: (message) => link.worker?.postMessage(message),
+      toWorker: (job) => lanes.get(laneOf(job))?.post(job),
+      report: (line) => void runFork(Effect.logError(`stored bytes are damaged: ${line}`)),
       fail,
     },
   })
@@ -160,7 +161,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
       loop.storage.close()
     }),
   )
-  link.worker = yield* startWorker(dataDirectory, (message) => driver.fromWorker(message))
+  for (const lane of ["engine", "journal"] as const)
+    lanes.set(lane, yield* startWorker(driver, dataDirectory))
   const { clusterId, incarnation } = identity
   link.transport = yield* makePeerTransport({
     self: { clusterId, node, incarnation },
@@ -181,6 +183,16 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   })
   yield* Effect.acquireRelease(
     Effect.sync(() => setInterval(() => driver.wake(), settings.tickMs)),
+    (timer) => Effect.sync(() => clearInterval(timer)),
+  )
+  const pace = new PaceController(settings.pace)
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      setInterval(() => {
+        const debt = debtOf(loop.storage.fullness)
+        lanes.get("engine")?.setPace(pace.step({ latencyMs: driver.takeLatencyMs(), debt }))
+      }, paceEveryMs),
+    ),
     (timer) => Effect.sync(() => clearInterval(timer)),
   )
   driver.wake()
@@ -207,6 +219,9 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
     Context.add(StoreFailure, StoreFailure.of({ failed: Deferred.await(failure) })),
   )
 })
+
+/** The pace of background work is set anew so often. */
+const paceEveryMs = 250
 
 /** "ready" when every replica here knows a leader. */
 function stateOf(loop: StoreLoop): string {

@@ -4,8 +4,7 @@ import type { JournalWrite } from "../journal/journal.ts"
 import type { NodeId } from "../types.ts"
 import type { PeerMessage } from "./peerMessage.ts"
 import type { Reply, Request } from "./requests.ts"
-import type { FromWorker, ToWorker } from "./StoreWorker.ts"
-import type { StoreJob } from "./storeJobs.ts"
+import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
 import type { ClockReading, StoreLoop, StoreOutput } from "./storeLoop.ts"
 
 /** Where the driver sends what the loop gives out. */
@@ -14,7 +13,10 @@ export interface DriverPorts {
   readonly send: (node: NodeId, message: PeerMessage) => void
   /** All sends of a turn have been given. */
   readonly flush: () => void
-  readonly toWorker: (message: ToWorker) => void
+  /** To the thread of its lane. */
+  readonly toWorker: (job: StoreJob) => void
+  /** A line for the operator: damage was found, and the node goes on without what is damaged. */
+  readonly report: (line: string) => void
   /** The node cannot go on: a failed write or sync, a broken invariant. Called once. */
   readonly fail: (error: unknown) => void
 }
@@ -34,9 +36,10 @@ export class StoreDriver {
   private nextToken = 1
   private scheduled = false
   private stopped = false
-  private readonly jobs: Array<StoreJob> = []
   private journalFile: { readonly path: string; readonly descriptor: number } | undefined
   private syncing = false
+  private timed = false
+  private latencies: Array<number> = []
 
   constructor(options: {
     loop: StoreLoop
@@ -56,6 +59,26 @@ export class StoreDriver {
     setImmediate(this.run)
   }
 
+  private wakeIn(ms: number): void {
+    if (this.timed || this.stopped) return
+    this.timed = true
+    setTimeout(() => {
+      this.timed = false
+      this.wake()
+    }, ms)
+  }
+
+  /** p99 of the turns and syncs since the last call, in milliseconds; `undefined` when there were none. */
+  takeLatencyMs(): number | undefined {
+    const sorted = this.latencies.sort((left, right) => left - right)
+    this.latencies = []
+    return sorted[Math.floor(sorted.length * 0.99)]
+  }
+
+  private took(beganMs: number): void {
+    if (this.latencies.length < 4096) this.latencies.push(performance.now() - beganMs)
+  }
+
   receive(from: NodeId, message: PeerMessage): void {
     this.loop.receive(from, message)
     this.wake()
@@ -73,17 +96,16 @@ export class StoreDriver {
     this.wake()
   }
 
-  /** What the worker answered. */
-  fromWorker(message: FromWorker): void {
+  /** What a worker answered. */
+  jobDone(job: StoreJob, result: StoreJobResult): void {
     if (this.stopped) return
-    if (message._tag === "Failed") {
-      const reason = message.reason === "no-space" ? "no-space" : "io"
-      return this.fail(new DiskError({ reason, path: message.message }))
-    }
-    const job = this.jobs.shift()
-    if (job === undefined) return this.fail(new Error("the worker answered a job it was not given"))
-    this.guard(() => this.loop.jobDone(job, message.result))
+    this.guard(() => this.loop.jobDone(job, result))
     this.wake()
+  }
+
+  /** A worker can't go on. */
+  workerFailed(error: Error): void {
+    this.fail(error)
   }
 
   /** No turn happens after this. */
@@ -95,7 +117,9 @@ export class StoreDriver {
   private readonly run = (): void => {
     this.scheduled = false
     if (this.stopped) return
+    const beganMs = performance.now()
     this.guard(() => this.carryOut(this.loop.turn(this.ports.readClock())))
+    this.took(beganMs)
   }
 
   private carryOut(output: StoreOutput): void {
@@ -107,32 +131,36 @@ export class StoreDriver {
       this.replyTo.delete(reply.token)
       answer?.(reply)
     }
-    for (const job of output.jobs) {
-      this.jobs.push(job)
-      this.ports.toWorker({ _tag: "Job", job })
-    }
+    for (const job of output.jobs) this.ports.toWorker(job)
+    for (const line of output.reports) this.ports.report(line)
     if (output.more) this.wake()
+    else if (output.waitMs > 0) this.wakeIn(output.waitMs)
   }
 
   private write(write: JournalWrite): void {
     const descriptor = this.descriptorOf(write.path)
     let done = 0
     while (done < write.bytes.length) {
-      done += writeSync(
+      const count = writeSync(
         descriptor,
         write.bytes,
         done,
         write.bytes.length - done,
         write.offset + done,
       )
+      // It would be so for ever.
+      if (count === 0) throw new DiskError({ reason: "io", path: write.path })
+      done += count
     }
     if (!write.sync) {
       setImmediate(() => this.written(write))
       return
     }
     this.syncing = true
+    const beganMs = performance.now()
     fdatasync(descriptor, (error) => {
       this.syncing = false
+      this.took(beganMs)
       if (this.stopped) return this.closeJournal()
       if (error !== null)
         return this.fail(new DiskError({ reason: "io", path: write.path, cause: error }))

@@ -131,6 +131,24 @@ export class RangeMachine {
     this.sessions.sweep(before, this.rangeTime)
   }
 
+  /**
+   * Reads all that applying the entry will read, and changes nothing: so damage is thrown before the first command of it was carried out, and the entry can
+   * wait for the repair.
+   */
+  probe(data: Uint8Array): void {
+    if (data.length === 0) return
+    const { command } = this
+    let offset = entryHeaderBytes
+    for (let j = entryCount(data); j > 0; j--) {
+      command.at(data, offset)
+      const isPut = command.operation === operations.put
+      if (!isPut || command.condition !== conditions.none) {
+        this.engine.get(dataKey(command.position))
+      }
+      offset = command.end
+    }
+  }
+
   /** Carries out the command under the view, the one at place `at` of its entry; sets its version in `outcomes`. */
   private applyCommand(version: Version, at: number): CommandStatus {
     const { command, sessions, outcomes } = this

@@ -10,6 +10,12 @@ import type { Position, RangeId } from "../types.ts"
  * The first byte is the tree: 1 `local`, 2 `strong`, 3 `eventual`. A range-local key sorts before all data, so that a snapshot is
  * one ordered stream.
  */
+/** The first bytes of keys. Stored: do not change. */
+export const storeTrees = [
+  { id: 1, name: "local" },
+  { id: 2, name: "strong" },
+  { id: 3, name: "eventual" },
+] as const
 const strongTree = 2
 const localKinds = { state: 0, session: 1 } as const
 

@@ -1,3 +1,4 @@
+import type { StorageCorruption } from "../disk/disk.ts"
 import type { JournalGroup } from "../journal/group.ts"
 import { assert } from "../lib/assert.ts"
 import { entryKinds } from "../raft/message.ts"
@@ -67,6 +68,9 @@ export class Replica {
   /** True from the moment a snapshot is to be installed until it is. */
   installing = false
 
+  /** Why no entry can be applied: stored bytes that the next one must read are damaged. The replica lags until they are repaired. */
+  damage: StorageCorruption | undefined
+
   private readonly settings: StoreSettings
   private readonly nodeOfReplica: ReadonlyMap<ReplicaId, NodeId>
   private queued: Array<Waiter> = []
@@ -128,8 +132,12 @@ export class Replica {
       : this.machine.rangeTime
   }
 
+  /** Bytes of the commands that wait to be proposed. */
+  queuedBytes = 0
+
   queueMutation(waiter: Waiter): void {
     this.queued.push(waiter)
+    this.queuedBytes += waiter.command.length
   }
 
   queueRead(read: TimedRead): void {
@@ -164,6 +172,7 @@ export class Replica {
     assert(this.isLeader && this.ledTerm === this.raft.term, "only a noticed leader proposes")
     const waiters = this.queued
     this.queued = []
+    this.queuedBytes = 0
     let start = 0
     while (start < waiters.length) {
       const end = this.endOfEntry(waiters, start)
@@ -269,6 +278,7 @@ export class Replica {
   ): void {
     for (const waiter of this.queued) giveUp(waiter, "notLeader")
     this.queued = []
+    this.queuedBytes = 0
     for (const entry of this.proposed.values()) {
       for (const waiter of entry.waiters) if (waiter !== undefined) giveUp(waiter, "unknown")
     }

@@ -1,6 +1,6 @@
 import { StorageCorruption } from "../disk/disk.ts"
 import type { RangeDescriptor, RangeId, Version } from "../types.ts"
-import type { CommandStatus } from "../wire/command.ts"
+import { type CommandStatus, operations } from "../wire/command.ts"
 import { refusalOf } from "./admission.ts"
 import type { AppliedEntry } from "./apply.ts"
 import { serveRead } from "./reading.ts"
@@ -9,6 +9,10 @@ import type { Receipt, Refusal, Reply, Request } from "./requests.ts"
 import type { StoreSettings } from "./settings.ts"
 import type { Storage } from "./storage.ts"
 import type { ClockReading } from "./storeLoop.ts"
+
+function isPut(request: Request): boolean {
+  return request._tag === "Mutate" && request.command[0] === operations.put
+}
 
 /** What requests need of the loop that they came to. */
 export interface RequestHost {
@@ -61,12 +65,17 @@ export class RequestQueue {
   }
 
   private refusal(request: Request, replica: Replica | undefined): Refusal | undefined {
+    const { host } = this
     if (replica === undefined) {
-      const known = this.host.descriptors.get(request.range)
+      const known = host.descriptors.get(request.range)
       return { _tag: "RangeMoved", descriptors: known === undefined ? [] : [known] }
     }
     const refusal = refusalOf(request, replica.machine.descriptor)
     if (refusal !== undefined) return refusal
+    if (request._tag === "Mutate" && replica.damage !== undefined) {
+      return { _tag: "StorageCorrupt", message: replica.damage.message }
+    }
+    if (host.storage.isFull && isPut(request)) return { _tag: "DiskFull", node: host.node }
     const isLocal = request._tag !== "Mutate" && request.level === "local"
     if (!isLocal && !replica.isLeader) {
       return { _tag: "NotLeader", range: replica.range, leader: replica.leaderNode }
@@ -164,6 +173,7 @@ export class RequestQueue {
       this.replies.push(serveRead(context, request))
     } catch (error) {
       if (!(error instanceof StorageCorruption)) throw error
+      storage.report(error)
       this.refuse(request.token, replica, { _tag: "StorageCorrupt", message: error.message })
     }
   }

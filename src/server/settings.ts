@@ -1,5 +1,8 @@
 import type { JournalOptions } from "../journal/journal.ts"
 import { defaultEngineOptions, type EngineOptions } from "../lsm/engine.ts"
+import type { SpaceSettings } from "./diskSpace.ts"
+import type { JournalScrubSettings } from "./journalScrubber.ts"
+import type { PaceSettings } from "./pace.ts"
 import type { SessionLimits } from "./sessions.ts"
 
 /**
@@ -51,6 +54,9 @@ export interface StoreSettings {
   readonly sessions: SessionLimits
   readonly journal: JournalOptions
   readonly engine: EngineOptions
+  readonly space: SpaceSettings
+  readonly journalScrub: JournalScrubSettings
+  readonly pace: PaceSettings
 }
 
 const kibibyte = 1024
@@ -93,7 +99,14 @@ export const defaultSettings: StoreSettings = {
     rewriteThresholdSegments: 8,
     rewriteSliceBytes: mebibyte,
   },
-  engine: defaultEngineOptions,
+  engine: { ...defaultEngineOptions, scrubBytesPerSecond: 2 * mebibyte },
+  space: { reserveBytes: 64 * mebibyte, lowFreeBytes: 16 * mebibyte },
+  journalScrub: { bytesPerSecond: mebibyte, sliceBytes: mebibyte },
+  pace: {
+    limitMs: 5,
+    leastBytesPerSecond: 32 * mebibyte,
+    mostBytesPerSecond: 1024 * mebibyte,
+  },
 }
 
 /** Why a node must not run with these settings, or `undefined`: the relations between them that safety or progress rest on. */

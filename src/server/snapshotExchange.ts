@@ -1,3 +1,4 @@
+import { StorageCorruption } from "../disk/disk.ts"
 import { MalformedBytes } from "../lib/byteReader.ts"
 import type { LogIndex, MonotonicMs, NodeId, RangeId, ReplicaId, Term } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
@@ -54,7 +55,25 @@ export class SnapshotExchange {
       }
       return
     }
-    this.sender = new SnapshotSender({
+    const sender = this.attempt(() => this.senderFor(replica, to, nowMs))
+    if (sender === undefined) return replica.raft.snapshotSent(to, "failed", 0)
+    this.sender = sender
+    this.sendFrame(replica, sender.current())
+  }
+
+  /** Reads for a snapshot; `undefined` when stored bytes of it are damaged. */
+  private attempt<A>(read: () => A): A | undefined {
+    try {
+      return read()
+    } catch (error) {
+      if (!(error instanceof StorageCorruption)) throw error
+      this.host.storage.report(error)
+      return undefined
+    }
+  }
+
+  private senderFor(replica: Replica, to: ReplicaId, nowMs: MonotonicMs): SnapshotSender {
+    return new SnapshotSender({
       id: this.nextId++,
       machine: replica.machine,
       engine: this.host.storage.engine,
@@ -63,7 +82,6 @@ export class SnapshotExchange {
       frameBytes: this.host.settings.snapshotFrameBytes,
       nowMs,
     })
-    this.sendFrame(replica, this.sender.current())
   }
 
   private sendFrame(replica: Replica, frame: SnapshotFrame): void {
@@ -75,7 +93,8 @@ export class SnapshotExchange {
   acknowledged(replica: Replica, ack: SnapshotFrameAck, nowMs: MonotonicMs): void {
     const { sender } = this
     if (sender === undefined || sender.range !== replica.range) return
-    const next = sender.acknowledged(ack, nowMs)
+    const answer = this.attempt(() => ({ next: sender.acknowledged(ack, nowMs) }))
+    const next = answer === undefined ? "failed" : answer.next
     if (next === undefined) return
     if (typeof next === "string") this.finish(replica, next)
     else this.sendFrame(replica, next)
@@ -116,11 +135,21 @@ export class SnapshotExchange {
     if (step._tag === "Answer") this.host.send(node, step.ack)
     if (step._tag !== "Spill") return
     const taking = receiver
-    this.host.storage.issue(step.job, () => {
+    this.host.storage.issue(step.job, (result) => {
+      if (result._tag === "Failed") return this.spillFailed(replica, taking, node)
       const ack = taking.spilled()
       const current = this.receivers.get(replica.range) === taking
       if (ack !== undefined && current) this.host.send(node, ack)
     })
+  }
+
+  /** There was no space for the frame: the snapshot is dropped, and the leader sends another one later. */
+  private spillFailed(replica: Replica, receiver: SnapshotReceiver, node: NodeId): void {
+    // The file is another stream's by now, which began it anew.
+    if (this.receivers.get(replica.range) !== receiver) return
+    this.host.storage.issue({ _tag: "Remove", paths: [receiver.path] })
+    this.receivers.delete(replica.range)
+    this.host.send(node, { ...receiver.finished(), accepted: false })
   }
 
   private begin(frame: SnapshotFrame): SnapshotReceiver | undefined {

@@ -128,14 +128,17 @@ export class SnapshotSender {
       snapshot: this.snapshot,
     })
     this.nextKey = undefined
-    while (iterator.next()) {
-      const pairBytes = 8 + iterator.key.length + iterator.value.length
-      if (writer.length > 0 && writer.length + pairBytes > this.frameBytes) {
-        this.nextKey = iterator.key.slice()
-        break
+    try {
+      while (iterator.next()) {
+        const pairBytes = 8 + iterator.key.length + iterator.value.length
+        if (writer.length > 0 && writer.length + pairBytes > this.frameBytes) {
+          this.nextKey = iterator.key.slice()
+          break
+        }
+        writePair(writer, iterator.key, iterator.value)
       }
-      writePair(writer, iterator.key, iterator.value)
+    } finally {
+      iterator.close()
     }
-    iterator.close()
   }
 }

@@ -3,7 +3,7 @@ import { Journal } from "../journal/journal.ts"
 import { isJournal } from "../journal/segments.ts"
 import { assert } from "../lib/assert.ts"
 import { Engine } from "../lsm/engine.ts"
-import type { LogIndex, Lsn, RangeId } from "../types.ts"
+import type { LogIndex, Lsn, MonotonicMs, RangeId, WallMs } from "../types.ts"
 import { RangeMachine } from "./apply.ts"
 import {
   allLocalInterval,
@@ -14,12 +14,15 @@ import {
   localInterval,
   sessionKey,
   stateKey,
+  storeTrees,
 } from "./engineKeys.ts"
+import { FileJobs } from "./fileJobs.ts"
 import { decodeRangeState, encodeRangeState, type RangeState } from "./rangeState.ts"
 import type { SessionTable } from "./sessions.ts"
 import type { StoreSettings } from "./settings.ts"
 import { spillDirectory } from "./spill.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
+import { fullnessOf, WriteRate } from "./writeRate.ts"
 
 /** A replica as sealing sees it. */
 export interface Sealable {
@@ -39,6 +42,7 @@ export interface StorageParts {
 
 interface Seal {
   readonly generation: number
+  readonly bytes: number
   readonly covered: ReadonlyArray<{ readonly replica: Sealable; readonly index: LogIndex }>
 }
 
@@ -47,36 +51,43 @@ interface Seal {
  * journal: the state key of a range is sealed in the same memtable as the data that it covers, so that whatever part of the data a crash leaves, its
  * state key tells exactly where to go on.
  *
- * Files are changed only by jobs (storeJobs.ts) and by the journal's own writes; the jobs are done in the order given out.
+ * Files are changed only by jobs (storeJobs.ts) and by the journal's own writes; the jobs of a lane are done in the order given out.
+ *
+ * A full disk stops nothing but puts (diskSpace.ts): segments are prepared ahead, so that the journal's writes never meet it, and where none is ready they
+ * wait; jobs are tried again.
  *
  * Invariants:
  * - state keys, sessions and data of one memtable speak of the same applied index, because sealing writes the former and swaps the
  *   memtable in one synchronous step;
- * - one engine job is under way at a time, from its start to its manifest edit.
+ * - one engine job is under way at a time, from its start to its manifest edit (engineLane.ts).
  */
 export class Storage {
   readonly journal: Journal
   readonly engine: Engine
   private readonly settings: StoreSettings
   private readonly parts: StorageParts
-  private readonly issued: Array<(result: StoreJobResult) => void> = []
-  private jobs: Array<StoreJob> = []
-  private engineBusy = false
+  private readonly files: FileJobs
+  private readonly damage: DamageReports
+  private readonly rate = new WriteRate(drainAtFirst)
+  private nowMs: MonotonicMs = 0
   private seals: Array<Seal> = []
   private lsnAtSeal: Lsn
-  private ingests: Array<() => void> = []
 
   private constructor(options: {
     journal: Journal
     engine: Engine
     settings: StoreSettings
     parts: StorageParts
+    disk: Disk
+    damage: DamageReports
   }) {
+    this.damage = options.damage
     this.journal = options.journal
     this.engine = options.engine
     this.settings = options.settings
     this.parts = options.parts
     this.lsnAtSeal = options.journal.appendedLsn
+    this.files = new FileJobs({ ...options, installed: () => this.noteFlushed() })
   }
 
   /** Recovers both. Throws `StorageCorruption` or `DiskError`. */
@@ -92,10 +103,15 @@ export class Storage {
       })
     }
     const { journal } = (parts.Journal ?? Journal).recover(disk, "journal", settings.journal)
-    const engine = (parts.Engine ?? Engine).open(disk, "engine", settings.engine)
+    const damage = new DamageReports()
+    const engine = (parts.Engine ?? Engine).open(disk, "engine", {
+      ...settings.engine,
+      trees: storeTrees,
+      onCorruption: ({ message }) => damage.add(message),
+    })
     disk.makeDirectory(spillDirectory)
     for (const name of disk.list(spillDirectory)) disk.remove(`${spillDirectory}/${name}`)
-    return new Storage({ journal, engine, settings, parts })
+    return new Storage({ journal, engine, settings, parts, disk, damage })
   }
 
   /** Closes all files. What is not flushed is in the journal. No job may be running. */
@@ -149,6 +165,7 @@ export class Storage {
   /** True when the active memtable has had its fill, or pins too much of the journal. */
   wantsSeal(replicas: Iterable<Sealable>): boolean {
     if (!this.engine.canSeal) return false
+    if (this.files.takeSealWish()) return true
     if (this.journal.appendedLsn - this.lsnAtSeal >= this.settings.journalBytesPerSeal) return true
     let bytes = this.engine.memtableUsedBytes
     for (const replica of replicas) if (replica.dirty) bytes += sealBytes(replica)
@@ -164,8 +181,9 @@ export class Storage {
       this.putState(replica.machine)
       covered.push({ replica, index: replica.machine.appliedIndex })
     }
+    const bytes = this.engine.memtableUsedBytes
     const generation = this.engine.seal()
-    this.seals.push({ generation, covered })
+    this.seals.push({ generation, bytes, covered })
     this.lsnAtSeal = this.journal.appendedLsn
     return generation
   }
@@ -186,8 +204,8 @@ export class Storage {
     done: () => void,
   ): void {
     const { start, end } = machine.descriptor
-    this.ingests.push(() => {
-      const job = this.engine.replaceInterval({
+    const make = () =>
+      this.engine.replaceInterval({
         intervals: [
           localInterval(machine.descriptor.id),
           { lower: dataKey(start), upper: dataEnd(end) },
@@ -195,61 +213,61 @@ export class Storage {
         spillPath: spill.path,
         spillChecksum: spill.checksum,
       })
-      this.runEngineJob(job, () => {
-        this.issue({ _tag: "Remove", paths: [spill.path] })
-        done()
-      })
+    this.files.want(make, () => {
+      this.issue({ _tag: "Remove", paths: [spill.path] })
+      done()
     })
   }
 
   /** Gives out a job; `done` is called when it is carried out. */
-  issue(job: StoreJob, done: (result: StoreJobResult) => void = () => {}): void {
-    this.jobs.push(job)
-    this.issued.push(done)
+  issue(job: StoreJob, done?: (result: StoreJobResult) => void): void {
+    this.files.issue(job, done)
   }
 
-  /** A job given out earlier, the oldest that is not done yet, was carried out. */
-  jobDone(result: StoreJobResult): void {
-    const done = this.issued.shift()
-    assert(done !== undefined, "a job that is done was given out")
-    done(result)
+  /** A job given out earlier was carried out, or failed in a way that does not stop the node. */
+  jobDone(job: StoreJob, result: StoreJobResult): void {
+    this.files.jobDone(job, result)
   }
 
-  /** Starts what work on files is due; returns the jobs to carry out, in order. */
-  takeJobs(): ReadonlyArray<StoreJob> {
-    for (const job of this.journal.segmentsToPrepare()) {
-      this.issue({ _tag: "Segment", job }, () => this.journal.segmentReady(job))
+  /** Notes damage to stored bytes, each place once. */
+  report(error: StorageCorruption): void {
+    this.damage.add(error.message)
+  }
+
+  /** What was noted since the last call. */
+  takeReports(): ReadonlyArray<string> {
+    for (const { path, offset, expected, actual } of this.files.takeFindings()) {
+      this.report(new StorageCorruption({ path, offset, expected, actual }))
     }
-    const obsolete = this.journal.segmentsToDelete()
-    if (obsolete.length > 0) this.issue({ _tag: "RemoveSegments", paths: obsolete })
-    if (!this.engineBusy) this.startEngineJob()
-    if (this.jobs.length === 0) return []
-    const jobs = this.jobs
-    this.jobs = []
-    return jobs
+    return this.damage.take()
   }
 
-  private startEngineJob(): void {
-    const ingest = this.ingests.shift()
-    if (ingest !== undefined) return ingest()
-    const job = this.engine.nextJob()
-    if (job !== undefined) this.runEngineJob(job)
-  }
-
-  private runEngineJob(job: Extract<StoreJob, { _tag: "Engine" }>["job"], done?: () => void): void {
-    this.engineBusy = true
-    this.issue({ _tag: "Engine", job }, (result) => {
-      assert(result._tag === "Engine", "an engine job has an engine result")
-      const write = this.engine.complete(job, result.result)
-      this.issue({ _tag: "Manifest", write }, () => {
-        this.engine.installed(write)
-        this.engineBusy = false
-        this.noteFlushed()
-        const paths = this.engine.obsoleteFiles()
-        if (paths.length > 0) this.issue({ _tag: "Remove", paths })
-        done?.()
-      })
+  /** How full the stages are that a write goes through, from 0 to 1, where writes must stop. */
+  get fullness(): number {
+    const { engine } = this.settings
+    return fullnessOf({
+      sealed: this.seals.length,
+      activeBytes: this.engine.memtableUsedBytes,
+      memtableBytes: engine.memtableBytes,
+      memtables: 1 + (engine.maxSealedMemtables ?? 3),
+      pressure: this.engine.pressure.state,
     })
+  }
+
+  /** Milliseconds for which nothing more should be proposed after so many bytes. */
+  delayMs(nowMs: MonotonicMs, bytes: number): number {
+    return this.rate.delayMs(nowMs, bytes, this.fullness)
+  }
+
+  /** Whether puts are refused because the disk is full. */
+  get isFull(): boolean {
+    return this.files.isFull
+  }
+
+  /** Starts what work on files is due; returns the jobs to carry out, in order in each lane. */
+  takeJobs(nowMs: MonotonicMs, wallMs: WallMs): ReadonlyArray<StoreJob> {
+    this.nowMs = nowMs
+    return this.files.takeJobs(nowMs, wallMs)
   }
 
   private noteFlushed(): void {
@@ -257,10 +275,32 @@ export class Storage {
       const [seal] = this.seals as [Seal]
       if (seal.generation > this.engine.flushedThrough) return
       this.seals.shift()
+      this.rate.flushed(this.nowMs, seal.bytes, this.seals.length > 0)
       for (const { replica, index } of seal.covered) {
         if (index > replica.flushedIndex) replica.flushedIndex = index
       }
     }
+  }
+}
+
+/** Bytes a second that flushes are taken to make room for, until they were seen to. */
+const drainAtFirst = 32 * 1024 * 1024
+
+/** Lines about damage for the operator, each given out once. */
+class DamageReports {
+  private readonly known = new Set<string>()
+  private fresh: Array<string> = []
+
+  add(message: string): void {
+    if (this.known.has(message)) return
+    this.known.add(message)
+    this.fresh.push(message)
+  }
+
+  take(): ReadonlyArray<string> {
+    const { fresh } = this
+    if (fresh.length > 0) this.fresh = []
+    return fresh
   }
 }
 

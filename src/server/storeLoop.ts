@@ -20,7 +20,7 @@
  * Left out so far: hibernation and coalesced heartbeats, leases, the guard against a leader whose clock is far ahead of its peers',
  * a limit on what a follower holds that it could not apply yet, reads at followers beyond `local`, splits and merges, comparing replicas.
  */
-import type { Disk } from "../disk/disk.ts"
+import { type Disk, StorageCorruption } from "../disk/disk.ts"
 import type { JournalWrite } from "../journal/journal.ts"
 import { assert } from "../lib/assert.ts"
 import type { Prng } from "../lib/prng.ts"
@@ -67,8 +67,12 @@ export interface StoreOutput {
   readonly journal: JournalWrite | undefined
   readonly sends: ReadonlyArray<{ readonly to: NodeId; readonly message: PeerMessage }>
   readonly replies: ReadonlyArray<Reply>
-  /** Carry out in order, after all those given out before; then call `jobDone` for each. */
+  /** Carry out in order, after all those of the same lane given out before; then call `jobDone` for each. */
   readonly jobs: ReadonlyArray<StoreJob>
+  /** Damage to stored bytes, each said once: lines for the operator. */
+  readonly reports: ReadonlyArray<string>
+  /** Proposals wait for so long: call `turn` again then; 0 = none do. */
+  readonly waitMs: number
   /** There is work left: call `turn` again without waiting. */
   readonly more: boolean
 }
@@ -94,6 +98,10 @@ export class StoreLoop {
   private lastTickMs: MonotonicMs
   private ticks = 0
   private turns = 0
+  /** Nothing is proposed before. */
+  private proposeAtMs: MonotonicMs = 0
+  /** Place of the replica that may propose first, so that none starves behind a busy one while proposals are held back. */
+  private proposeFrom = 0
   private inbox: Array<{ from: NodeId; message: PeerMessage }> = []
   private sends: Array<{ to: NodeId; message: PeerMessage }> = []
 
@@ -148,9 +156,9 @@ export class StoreLoop {
     this.gate.durable(write)
   }
 
-  /** The oldest job that is not done yet was carried out. */
-  jobDone(_job: StoreJob, result: StoreJobResult): void {
-    this.storage.jobDone(result)
+  /** A job was carried out: of its lane the oldest that is not done yet. `job` is the very object that was given out. */
+  jobDone(job: StoreJob, result: StoreJobResult): void {
+    this.storage.jobDone(job, result)
   }
 
   /** The transport lost its connection to a node, or dropped messages to it. */
@@ -171,11 +179,21 @@ export class StoreLoop {
     this.collect()
     this.exchange.dropUnwanted()
     this.queue.admit()
-    for (const replica of this.sorted) {
+    const count = this.sorted.length
+    for (let i = 0, first = this.proposeFrom; i < count; i++) {
+      const place = (first + i) % count
+      const replica = this.sorted[place] as Replica
       if (!replica.isLeader) continue
       replica.requestReads()
       // What comes while a write is under way could not be durable before the next: it gathers, and leaves as fewer entries.
-      if (!this.gate.isWriting && replica.hasProposals) this.queue.propose(replica)
+      // While the engine is behind, proposals wait a little each, so that none has to wait long.
+      if (this.gate.isWriting || !replica.hasProposals) continue
+      if (clock.monotonicMs < this.proposeAtMs) continue
+      const bytes = replica.queuedBytes
+      this.queue.propose(replica)
+      const delayMs = this.storage.delayMs(clock.monotonicMs, bytes)
+      this.proposeAtMs = clock.monotonicMs + delayMs
+      if (delayMs > 0) this.proposeFrom = (place + 1) % count
     }
     this.collect()
     let more = this.applyCommitted()
@@ -183,11 +201,13 @@ export class StoreLoop {
     if (this.queue.serveReads()) more = true
     const journal = this.gate.cut()
     if (this.storage.wantsSeal(this.sorted)) this.storage.seal(this.sorted)
-    const jobs = this.storage.takeJobs()
+    const jobs = this.storage.takeJobs(clock.monotonicMs, clock.wallMs)
     more ||= this.sorted.some((replica) => replica.raft.hasReady())
     const { sends } = this
     this.sends = []
-    return { journal, sends, replies: this.queue.takeReplies(), jobs, more }
+    const reports = this.storage.takeReports()
+    const waitMs = Math.max(0, this.proposeAtMs - clock.monotonicMs)
+    return { journal, sends, replies: this.queue.takeReplies(), jobs, reports, waitMs, more }
   }
 
   /** Every range of the cluster that this node knows of, in order of position. */
@@ -245,7 +265,7 @@ export class StoreLoop {
     // A disk that stands still must not hold up groups that others could lead.
     const isStalled = this.gate.stalledTicks * this.settings.tickMs > this.settings.stallMs
     for (const replica of this.sorted) {
-      if (isStalled) replica.raft.stepDown()
+      if (isStalled || this.shouldYield(replica)) replica.raft.stepDown()
       else replica.raft.tick(nowMs)
     }
     this.exchange.tick(nowMs)
@@ -254,6 +274,25 @@ export class StoreLoop {
     }
     if (this.ticks % this.settings.retentionTicks === 0) this.releaseLogs()
     this.gate.ticked()
+  }
+
+  /** A replica that cannot apply leads nothing, where another one could. */
+  private shouldYield(replica: Replica): boolean {
+    return replica.damage !== undefined && replica.machine.descriptor.replicas.length > 1
+  }
+
+  /** Whether all that the entry reads is there; else the replica lags, and the damage is reported once. */
+  private isReadable(replica: Replica, entry: { readonly data: Uint8Array }): boolean {
+    try {
+      replica.machine.probe(entry.data)
+      replica.damage = undefined
+      return true
+    } catch (error) {
+      if (!(error instanceof StorageCorruption)) throw error
+      if (replica.damage?.message !== error.message) this.storage.report(error)
+      replica.damage = error
+      return false
+    }
   }
 
   private releaseLogs(): void {
@@ -269,7 +308,10 @@ export class StoreLoop {
         agedIndex: replica.age.agedIndex(nowMs),
       }
     })
-    const released = releasableIndexes(logs, this.settings)
+    // A full disk keeps nothing for those who lag: they get a snapshot.
+    const kept = { retentionBytes: 0, retentionMs: 0, retainedEntries: 0 }
+    const settings = this.storage.isFull ? { ...this.settings, ...kept } : this.settings
+    const released = releasableIndexes(logs, settings)
     for (let i = 0; i < this.sorted.length; i++) {
       const { log } = this.sorted[i] as Replica
       const index = released[i] as LogIndex
@@ -323,13 +365,18 @@ export class StoreLoop {
     for (let i = 0; i < this.sorted.length; i++) {
       // Another range is first in each turn, so that none starves behind a busy one.
       const replica = this.sorted[(i + this.turns) % this.sorted.length] as Replica
-      while (replica.machine.appliedIndex < replica.applyLimit && !replica.installing) {
+      entries: while (replica.machine.appliedIndex < replica.applyLimit && !replica.installing) {
         if (budget <= 0) return true
         const from = replica.machine.appliedIndex + 1
         for (const entry of replica.log.entries(from, replica.applyLimit + 1, budget)) {
           // Without room for it the rest waits for a flush, whose end calls for a turn.
           if (!engine.canWrite(entry.data.length)) return false
           if (engine.needsSeal(entry.data.length)) this.storage.seal(this.sorted)
+          if (!this.isReadable(replica, entry)) {
+            // The others' turn; this one is looked at again in the next.
+            budget -= 1
+            break entries
+          }
           this.queue.applyEntry(replica, entry)
           replica.raft.applied(entry.index)
           budget -= entry.data.length + 64

@@ -31,6 +31,7 @@ export type Refusal =
   | { readonly _tag: "RangeMoved"; readonly descriptors: ReadonlyArray<RangeDescriptor> }
   | { readonly _tag: "QuorumUnavailable"; readonly range: RangeId }
   | { readonly _tag: "Overloaded"; readonly what: string }
+  | { readonly _tag: "DiskFull"; readonly node: NodeId }
   | { readonly _tag: "InvalidRequest"; readonly message: string }
   | { readonly _tag: "OutcomeUnknown"; readonly range: RangeId }
   | { readonly _tag: "StorageCorrupt"; readonly message: string }

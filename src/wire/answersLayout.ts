@@ -43,6 +43,7 @@ const refusalCodes: Record<Refusal["_tag"], number> = {
   InvalidRequest: 5,
   OutcomeUnknown: 6,
   StorageCorrupt: 7,
+  DiskFull: 8,
 }
 const statusMax = Math.max(...Object.values(commandStatuses))
 
@@ -130,6 +131,9 @@ function writeRefusal(writer: ByteWriter, refusal: Refusal): void {
     case "OutcomeUnknown":
       writer.u32(refusal.range)
       break
+    case "DiskFull":
+      writer.u32(refusal.node)
+      break
     case "Overloaded":
       writer.raw(utf8(refusal.what))
       break
@@ -159,6 +163,8 @@ function readRefusal(reader: ByteReader): Refusal {
       return { _tag: "QuorumUnavailable", range: reader.u32() }
     case refusalCodes.OutcomeUnknown:
       return { _tag: "OutcomeUnknown", range: reader.u32() }
+    case refusalCodes.DiskFull:
+      return { _tag: "DiskFull", node: reader.u32() }
     case refusalCodes.Overloaded:
       return { _tag: "Overloaded", what: text(reader.rest()) }
     case refusalCodes.InvalidRequest:

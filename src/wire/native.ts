@@ -26,7 +26,7 @@ import { asArray, asBytes, asCount, asText, pack, unpack } from "./packed.ts"
  *     1 mutated   13 u8 status   14 u64 version   22 receipt
  *     2 value     13 u8 found    14 u64 version   22 receipt   48 value
  *     3 page      13 receipt     39 packed [entries [position, value, version], next]
- *     4 refused   13 u8 code     14 by code: u32 range ‖ u32 leader (0 = unknown); packed descriptors; u32 range; UTF-8
+ *     4 refused   13 u8 code     14 by code: u32 range ‖ u32 leader (0 = unknown); packed descriptors; u32 range; u32 node; UTF-8
  *     5 routes    13 packed (routesLayout.ts)
  *     6 status    13 packed (routesLayout.ts)
  *     255 closing 13 UTF-8 reason; the node closes the connection after it

@@ -1,9 +1,13 @@
+import { benchCaches } from "./Caches.ts"
+import { benchEngine } from "./Engine.ts"
 import { benchSim } from "./Sim.ts"
 import { benchStrong } from "./Strong.ts"
 
 /**
  * `npm run bench -- strong [--json] [--seconds N] [--skip-peers]`: Kvorum and etcd in the same run.
  * `npm run bench -- sim [--seeds N] [--json]`: simulated cluster hours per CPU-minute.
+ * `npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]`: the storage engine and RocksDB in the same run.
+ * `npm run bench -- caches [--json] [--quick]`: what each cache of the engine buys.
  *
  * Figures are measured when asked for and never asserted: a timed test says more about the neighbours than about the code.
  */
@@ -14,6 +18,13 @@ const usage = [
   "    --skip-peers   measure Kvorum alone",
   "npm run bench -- sim [--seeds N] [--json]",
   "    simulated cluster hours per CPU-minute (--seeds 200)",
+  "npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]",
+  "    the storage engine, then RocksDB on the same machine; some 30 minutes and 40 GB of disk",
+  "    --only NAME    fillrandom, overwrite, readrandom, readmissing, seekrandom, readseq, fillsync, fillsync64,",
+  "                   sustained, amplification, reopen, memory, node",
+  "    --quick        little work, without RocksDB: shows that all of it runs; KVORUM_BENCH_DIR says where stores lie",
+  "npm run bench -- caches [--json] [--quick]",
+  "    point reads with each cache of the engine on and off",
 ].join("\n")
 
 function usageExit(problem: string): never {
@@ -22,11 +33,20 @@ function usageExit(problem: string): never {
 }
 
 function parse(words: ReadonlyArray<string>) {
-  const options = { json: false, skipPeers: false, seconds: 60, seeds: 200 }
+  const options = {
+    json: false,
+    skipPeers: false,
+    quick: false,
+    seconds: 60,
+    seeds: 200,
+    only: undefined as ReadonlyArray<string> | undefined,
+  }
   for (let i = 0; i < words.length; i++) {
     const word = words[i]
     if (word === "--json") options.json = true
     else if (word === "--skip-peers") options.skipPeers = true
+    else if (word === "--quick") options.quick = true
+    else if (word === "--only") options.only = (words[++i] ?? "").split(",")
     else if (word === "--seconds" || word === "--seeds") {
       const number = Number(words[++i])
       if (!Number.isInteger(number) || number < 1) usageExit(`${word} needs a whole number above 0`)
@@ -50,6 +70,17 @@ switch (what) {
     break
   case "sim":
     process.exitCode = await benchSim({ json: options.json, seeds: options.seeds })
+    break
+  case "engine":
+    process.exitCode = await benchEngine({
+      json: options.json,
+      quick: options.quick,
+      only: options.only,
+      withPeers: !options.skipPeers,
+    })
+    break
+  case "caches":
+    process.exitCode = await benchCaches({ json: options.json, quick: options.quick })
     break
   default:
     usageExit(`unknown bench "${what}"`)

@@ -130,6 +130,34 @@ export function diskContract(name: string, make: () => Disk): void {
     file.close()
   })
 
+  test(`${name}: a link is a second name of one file, which goes with its last name`, () => {
+    const disk = make()
+    disk.makeDirectory("d")
+    const file = disk.create("a")
+    file.write(utf8("x"), 0)
+    disk.link("a", "d/b")
+    file.write(utf8("y"), 1)
+    file.close()
+    disk.remove("a")
+    expect(disk.list("")).toEqual(["d"])
+    const other = disk.open("d/b")
+    const target = new Uint8Array(2)
+    expect(other.read(target, 0)).toBe(2)
+    expect(text(target)).toBe("xy")
+    other.close()
+    expect(refusal(() => disk.link("a", "c"))).toBe("not-found")
+    expect(refusal(() => disk.link("d/b", "x/c"))).toBe("not-found")
+    disk.create("c").close()
+    expect(refusal(() => disk.link("d/b", "c"))).toBe("exists")
+  })
+
+  test(`${name}: free space is a number of bytes, or not known`, () => {
+    const freeBytes = make().freeBytes()
+    if (freeBytes === undefined) return
+    expect(freeBytes).toBeGreaterThanOrEqual(0)
+    expect(Number.isSafeInteger(freeBytes)).toBe(true)
+  })
+
   test(`${name}: a closed file refuses everything but being closed again`, () => {
     const file = make().create("a")
     file.close()

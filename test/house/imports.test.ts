@@ -167,7 +167,7 @@ describe("the rules themselves", () => {
   })
 
   test("src importing test is reported", () => {
-    const file = fileOf("src/server/Store.ts", 'import { x } from "../../test/sim/world.ts"')
+    const file = fileOf("src/server/Store.ts", 'import { x } from "../sim/world.ts"')
     expect(directionProblems(file)).toHaveLength(1)
   })
 })

@@ -8,6 +8,7 @@ const directions: Readonly<Record<string, ReadonlyArray<string>>> = {
   cli: [
     "Node.ts",
     "doors",
+    "doctor",
     "server",
     "client",
     "wire",
@@ -20,6 +21,7 @@ const directions: Readonly<Record<string, ReadonlyArray<string>>> = {
     "Node.ts",
   ],
   "Node.ts": ["doors", "server", "wire", "lib", "types.ts", "Errors.ts"],
+  doctor: ["server", "journal", "lsm", "disk", "lib", "types.ts"],
   doors: ["server", "wire", "lib", "types.ts", "Errors.ts", "Metrics.ts"],
   server: [
     "raft",
@@ -90,11 +92,14 @@ const banned: ReadonlyArray<{ readonly pattern: RegExp; readonly instead: string
   { pattern: /\bglobalThis\b/, instead: "an argument" },
   { pattern: /\bAtomics\s*\.\s*wait/, instead: "data in the output that the driver acts on" },
   { pattern: /\bnew\s+Worker\b/, instead: "a job in the output" },
-  { pattern: /\bBun\s*\.\s*(?!hash\b)/, instead: "lib, or a port that the driver implements" },
+  {
+    pattern: /\bBun\s*\.\s*(?!hash\b|zstd(?:Compress|Decompress)Sync\b)/,
+    instead: "lib, or a port that the driver implements",
+  },
 ]
 
 /** Modules of the runtime that are pure functions. */
-const pureModules = new Set(["node:zlib", "msgpackr"])
+const pureModules = new Set(["node:zlib", "msgpackr", "lz4-napi", "snappyjs"])
 
 export function purityProblems(file: SourceFile): ReadonlyArray<string> {
   if (isPascalCase(file.path) || file.path === "src/main.ts") return []

@@ -118,7 +118,7 @@ const mutants: ReadonlyArray<Mutant> = [
 /** What the crash tests say of the journal as it is now: the first failure, or undefined. */
 function firstFailure(): unknown {
   try {
-    for (let seed = 0; seed < 100; seed++) runJournalLife(seed, 2000)
+    for (let seed = 0; seed < 250; seed++) runJournalLife(seed, 2000)
     runJournalCrashSweep({ seed: 1, steps: 300, randomLosses: 2 })
     return undefined
   } catch (error) {

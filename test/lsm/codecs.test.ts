@@ -1,11 +1,16 @@
 import { describe, expect, test } from "bun:test"
+import { MalformedBytes } from "../../src/lib/byteReader.ts"
 import { compareBytes, emptyBytes, toHex, utf8 } from "../../src/lib/bytes.ts"
+import { crc32 } from "../../src/lib/checksum.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import { BlockCursor, BlockWriter } from "../../src/lsm/block.ts"
-import { BloomBuilder, bloomMayContain, keyHash } from "../../src/lsm/bloom.ts"
-import { kinds } from "../../src/lsm/format.ts"
-import { ArenaPool, Memtable } from "../../src/lsm/memtable.ts"
-import { MemtableCursor } from "../../src/lsm/memtableCursor.ts"
+import { ArenaPool } from "../../src/lsm/memtable/arenaPool.ts"
+import { Memtable } from "../../src/lsm/memtable/memtable.ts"
+import { MemtableCursor } from "../../src/lsm/memtable/memtableCursor.ts"
+import { BlockCursor } from "../../src/lsm/table/block.ts"
+import { BlockWriter } from "../../src/lsm/table/blockWriter.ts"
+import { BloomBuilder, bloomMayContain, isBloomFilter, keyHash } from "../../src/lsm/table/bloom.ts"
+import { kinds, placedChecksum } from "../../src/lsm/table/format.ts"
+import { readVarint, varintEnd, writeVarint } from "../../src/lsm/table/varint.ts"
 import { freshSeed, Model, randomKey, randomValue } from "./harness.ts"
 
 const seeds = [1, 2, 3, 4, 5, freshSeed("codecs")]
@@ -33,7 +38,7 @@ describe("a block", () => {
         const pairs = randomPairs(prng, prng.int(1, 120))
         const lines: Array<string> = []
         for (const [key, value] of pairs) {
-          const sequence = prng.chance(0.5) ? prng.int(0, 300) : 2 ** 52 + prng.uint32()
+          const sequence = prng.chance(0.5) ? prng.int(0, 300) : 2 ** 51 + prng.uint32()
           const kind = prng.int(0, 1)
           // Bytes before and after what is meant must not matter.
           const padded = new Uint8Array([7, 7, ...key, 7, 7, 7, ...value, 7])
@@ -41,11 +46,7 @@ describe("a block", () => {
           writer.add(padded, 2, length, sequence, kind, padded, 5 + length, value.length)
           lines.push(`${toHex(key)}=${toHex(value)} ${sequence} ${kind}`)
         }
-        let content: Uint8Array = emptyBytes
-        writer.finish(0, (block) => {
-          content = block.slice()
-        })
-        checkBlock(prng, content, pairs, lines)
+        checkBlock(prng, writer.finish().slice(), pairs, lines)
       }
     }
   })
@@ -81,11 +82,67 @@ function checkBlock(
   }
 }
 
+describe("bytes that are no block", () => {
+  test("are reported, with whose they are, and never read past", () => {
+    const origin = {
+      malformed(index: number, actual: string): never {
+        throw new MalformedBytes(`block ${index}: ${actual}`)
+      },
+    }
+    const cursor = new BlockCursor()
+    const key = utf8("k")
+    for (const length of [0, 1, 11, 12, 15]) {
+      const take = () => cursor.setBlock(new Uint8Array(length).fill(1), 0, origin, 3)
+      expect(take).toThrow(MalformedBytes)
+      expect(take).toThrow("block 3")
+    }
+    const writer = new BlockWriter(64)
+    writer.add(key, 0, 1, 5, 1, utf8("value"), 0, 5)
+    writer.add(utf8("kl"), 0, 2, 6, 1, utf8("value"), 0, 5)
+    const whole = writer.finish().slice()
+    const secondAt = 1 + 1 + 1 + 1 + 1 + 5
+    expect([...whole.subarray(secondAt, secondAt + 2)]).toEqual([1, 3])
+    // It shares more than the key before it has; a key too long; a value past the end.
+    for (const [at, bytes] of [
+      [secondAt, [2, 3]],
+      [secondAt + 1, [0xff, 0xff, 0x7f]],
+      [secondAt + 4, [0x7f]],
+      [secondAt + 4, [0xff, 0xff, 0xff, 0xff, 0x7f]],
+    ] as const) {
+      const broken = whole.slice()
+      broken.set(bytes, at)
+      cursor.setBlock(broken, 0, origin, 3)
+      expect(() => {
+        for (let valid = cursor.seekFirst(); valid; valid = cursor.step());
+      }).toThrow("block 3")
+      expect(cursor.valid).toBe(false)
+    }
+  })
+
+  test("varints: all sizes, and no end", () => {
+    const bytes = new Uint8Array(12)
+    for (const value of [0, 1, 127, 128, 2 ** 14, 2 ** 28 - 1, 2 ** 28, 2 ** 31, 2 ** 53 - 1]) {
+      const end = writeVarint(bytes, 2, value)
+      expect([readVarint(bytes, 2), varintEnd]).toEqual([value, end])
+    }
+    expect(readVarint(new Uint8Array(20).fill(0xff), 0)).toBeNaN()
+    expect(readVarint(new Uint8Array(2).fill(0xff), 0)).toBe(2 ** 14 - 1)
+  })
+
+  test("a checksum stands for a place: table and offset", () => {
+    const bytes = utf8("content")
+    const places = [0, 1, 2, 2 ** 31].flatMap((id) =>
+      [0, 1, 4096, 2 ** 30].map((offset) => placedChecksum(bytes, id, offset)),
+    )
+    expect(new Set(places).size).toBe(16)
+  })
+})
+
 describe("a bloom filter", () => {
   test("knows every key that was added", () => {
     for (const seed of seeds) {
       const prng = new Prng(seed)
-      for (const bitsPerKey of [1, 4, 10, 20]) {
+      for (const bitsPerKey of [0, 1, 4, 10, 20, 64]) {
         const builder = new BloomBuilder()
         const keys = Array.from({ length: prng.int(1, 2000) }, () => randomKey(prng))
         for (const key of keys) builder.add(keyHash(key, 0, key.length))
@@ -105,8 +162,18 @@ describe("a bloom filter", () => {
     const filter = builder.finish(10)
     let passed = 0
     for (let i = 0; i < 20_000; i++) if (bloomMayContain(filter, hashOf(`absent:${i}`))) passed++
-    expect(passed).toBeLessThan(400)
-    expect(passed).toBeGreaterThan(50)
+    expect(passed).toBeLessThan(300)
+    expect(passed).toBeGreaterThan(100)
+    expect(isBloomFilter(filter)).toBe(true)
+    expect(isBloomFilter(filter.subarray(1))).toBe(false)
+    expect(isBloomFilter(new Uint8Array(3))).toBe(false)
+    expect(isBloomFilter(filter.slice().fill(17, 0, 1))).toBe(false)
+  })
+
+  test("is, bit for bit, what it always was, since it is stored", () => {
+    const builder = new BloomBuilder()
+    for (const key of ["a", "b", "c"]) builder.add(keyHash(utf8(key), 0, 1))
+    expect(crc32(builder.finish(10))).toBe(958452969)
   })
 
   test("hashes as it always has, since filters are stored", () => {

@@ -2,12 +2,13 @@ import { describe, expect, test } from "bun:test"
 import { StorageCorruption } from "../../src/disk/disk.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import { writeU32 } from "../../src/lsm/block.ts"
 import { Engine } from "../../src/lsm/engine.ts"
-import { NewerFormat, placedChecksum } from "../../src/lsm/format.ts"
-import { runJob } from "../../src/lsm/jobs.ts"
+import { runJob } from "../../src/lsm/maintenance/jobs.ts"
+import { NewerFormat, OlderFormat, placedChecksum } from "../../src/lsm/table/format.ts"
+import { writeU32 } from "../../src/lsm/table/varint.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
 import { contentOf, digest, flushAll, settle, step, tinyOptions } from "./harness.ts"
+import { partsOf } from "./tableHarness.ts"
 
 /** An engine with a table on two levels and a manifest of several edits. */
 function smallEngine(): { disk: SimulatedDisk; content: string } {
@@ -124,13 +125,11 @@ describe("damage is reported, never answered", () => {
     const [path] = engine.liveFiles() as [string]
     disk.keepAll()
     const bytes = bytesOf(disk, path)
-    const first = bytes.indexOf(100)
-    const block = 16
-    // The second block begins where its first key, stored whole, says.
-    const second = findBlock(bytes, block)
-    expect(first).toBeGreaterThan(block)
+    const [first, second] = partsOf(bytes)
+    expect(first?.sizeBytes).toBe(second?.sizeBytes as number)
+    const { offset, sizeBytes } = second as NonNullable<typeof second>
     const moved = bytes.slice()
-    moved.copyWithin(block, second, second + (second - block))
+    moved.copyWithin(first?.offset as number, offset, offset + sizeBytes)
     expect(moved).not.toEqual(bytes)
     overwrite(disk, path, moved)
     const reopened = Engine.open(disk, "engine", tinyOptions)
@@ -139,14 +138,14 @@ describe("damage is reported, never answered", () => {
 
   test("a compaction does not copy damage under a new checksum", () => {
     const disk = new SimulatedDisk()
-    const engine = Engine.open(disk, "engine", tinyOptions)
+    const engine = Engine.open(disk, "engine", { ...tinyOptions, level0Trigger: 2 })
     for (let round = 0; round < 2; round++) {
       for (let i = 0; i < 20; i++) engine.put(utf8(`key:${i}`), utf8(`value ${round}`))
       flushAll(engine, disk)
     }
     // The reads before leave good blocks in the cache.
     expect(contentOf(engine).length).toBe(20)
-    const job = engine.nextJob()
+    const job = engine.nextJob(0)
     expect(job?._tag).toBe("Compact")
     disk.corrupt(engine.liveFiles()[0] as string, 40, 1)
     expect(() => runJob(disk, job as NonNullable<typeof job>)).toThrow(StorageCorruption)
@@ -161,14 +160,6 @@ describe("damage is reported, never answered", () => {
     expect(outcome(other)).toBe("corrupt")
   })
 })
-
-/** Offset of the block after the one at `offset`, which has the same size: the index names it. */
-function findBlock(bytes: Uint8Array, offset: number): number {
-  const view = new DataView(bytes.buffer)
-  const index = view.getUint32(bytes.length - 64, true)
-  expect(view.getUint32(index, true)).toBe(offset)
-  return offset + view.getUint32(index + 4, true)
-}
 
 describe("the end of a manifest", () => {
   test("an edit cut off at any byte never happened; one cut off earlier is damage", () => {
@@ -240,7 +231,7 @@ describe("the end of a manifest", () => {
   })
 })
 
-describe("a newer format is refused with a clear line, and nothing is changed", () => {
+describe("another format is refused with a clear line, and nothing is changed", () => {
   /** Sets a number inside what a checksum covers, and the checksum with it. */
   function patch(
     disk: SimulatedDisk,
@@ -252,38 +243,44 @@ describe("a newer format is refused with a clear line, and nothing is changed", 
       checksumAt: number
       file: number
       seed: number
+      found: number
     },
   ): void {
     const bytes = bytesOf(disk, path)
-    writeU32(bytes, options.at, 99)
+    writeU32(bytes, options.at, options.found)
     const covered = bytes.subarray(options.from, options.to)
     writeU32(bytes, options.checksumAt, placedChecksum(covered, options.file, options.seed))
     overwrite(disk, path, bytes)
   }
 
   for (const kind of ["CURRENT", "manifest", "table"] as const) {
-    test(kind, () => {
-      const { disk } = smallEngine()
-      const names = disk.list("engine")
-      const name = names.find((other) => other.endsWith(kind)) as string
-      const path = `engine/${name}`
-      const file = Number.parseInt(name, 10)
-      if (kind === "CURRENT") {
-        patch(disk, path, { at: 4, from: 0, to: 16, checksumAt: 16, file: 0, seed: 0 })
-      } else if (kind === "manifest") {
-        patch(disk, path, { at: 16, from: 4, to: 512, checksumAt: 0, file, seed: 0 })
-      } else {
-        patch(disk, path, { at: 4, from: 0, to: 12, checksumAt: 12, file, seed: 0 })
-      }
-      disk.keepAll()
-      const before = disk.operations
-      const read = () => contentOf(Engine.open(disk, "engine", tinyOptions))
-      expect(read).toThrow(NewerFormat)
-      expect(read).toThrow(`${path} has format 99`)
-      // A table is looked at when it is read; by then the manifest has been synced, and only that.
-      expect(disk.operations - before).toBe(kind === "table" ? 4 : 0)
-      expect(disk.list("engine")).toEqual(names)
-    })
+    for (const [found, expected] of [
+      [1, OlderFormat],
+      [99, NewerFormat],
+    ] as const) {
+      test(`${found} in a ${kind}`, () => {
+        const { disk } = smallEngine()
+        const names = disk.list("engine")
+        const name = names.find((other) => other.endsWith(kind)) as string
+        const path = `engine/${name}`
+        const file = Number.parseInt(name, 10)
+        if (kind === "CURRENT") {
+          patch(disk, path, { at: 4, from: 0, to: 16, checksumAt: 16, file: 0, seed: 0, found })
+        } else if (kind === "manifest") {
+          patch(disk, path, { at: 16, from: 4, to: 512, checksumAt: 0, file, seed: 0, found })
+        } else {
+          patch(disk, path, { at: 4, from: 0, to: 12, checksumAt: 12, file, seed: 0, found })
+        }
+        disk.keepAll()
+        const before = disk.operations
+        const read = () => contentOf(Engine.open(disk, "engine", tinyOptions))
+        expect(read).toThrow(expected)
+        expect(read).toThrow(`${path} has format ${found}`)
+        // A table is looked at when it is read; by then the manifest has been synced, and only that.
+        expect(disk.operations - before).toBe(kind === "table" ? 4 : 0)
+        expect(disk.list("engine")).toEqual(names)
+      })
+    }
   }
 })
 

@@ -4,8 +4,8 @@ import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { crc32 } from "../../src/lib/checksum.ts"
 import type { Prng } from "../../src/lib/prng.ts"
 import type { Engine, EngineOptions, EngineSnapshot } from "../../src/lsm/engine.ts"
-import type { EngineJob } from "../../src/lsm/jobs.ts"
-import { removeFiles, runJob, runManifestWrite } from "../../src/lsm/jobs.ts"
+import type { EngineJob } from "../../src/lsm/maintenance/jobs.ts"
+import { removeFiles, runJob, runManifestWrite } from "../../src/lsm/maintenance/jobs.ts"
 
 /** Sizes at which a few hundred puts make every level. */
 export const tinyOptions: EngineOptions = { memtableBytes: 1024, blockBytes: 128 }
@@ -23,9 +23,12 @@ export function carryOut(engine: Engine, disk: Disk, job: EngineJob): number {
   return result.tables.reduce((sum, table) => sum + table.sizeBytes, 0)
 }
 
+/** The time at which jobs are asked for, when nothing else is said. */
+export const nowMs = Date.UTC(2026, 0, 1)
+
 /** One job, if there is one. */
 export function step(engine: Engine, disk: Disk): boolean {
-  const job = engine.nextJob()
+  const job = engine.nextJob(nowMs)
   if (job === undefined) return false
   carryOut(engine, disk, job)
   return true
@@ -95,6 +98,10 @@ export class Model {
     return this.pairs.get(toHex(key))
   }
 
+  deleteRange(lower: Uint8Array, upper: Uint8Array): void {
+    for (const [key] of this.between(lower, upper)) this.delete(key)
+  }
+
   replace(lower: Uint8Array, upper: Uint8Array | undefined, pairs: Pairs): void {
     for (const [key] of this.between(lower, upper)) this.delete(key)
     for (const [key, value] of pairs) this.put(key, value)
@@ -126,16 +133,12 @@ export function contentOf(
   options: {
     lower?: Uint8Array
     upper?: Uint8Array | undefined
+    prefix?: Uint8Array | undefined
     reverse?: boolean
     snapshot?: EngineSnapshot
   } = {},
 ): Array<[Uint8Array, Uint8Array]> {
-  const iterator = engine.iterator({
-    lower: options.lower ?? new Uint8Array(0),
-    upper: options.upper,
-    reverse: options.reverse ?? false,
-    snapshot: options.snapshot,
-  })
+  const iterator = engine.iterator(options)
   const result: Array<[Uint8Array, Uint8Array]> = []
   while (iterator.next()) result.push([iterator.key, iterator.value])
   iterator.close()

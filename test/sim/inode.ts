@@ -15,20 +15,21 @@ export class Inode {
   /** Zero from `size` on. */
   buffer = new Uint8Array(64)
   size = 0
-  linked = true
+  /** How many names it has now. */
+  names = 0
   readonly unsynced: Array<UnsyncedWrite> = []
 
-  /** Returns the bytes that no longer count. */
+  /** One name less; returns the bytes that no longer count. */
   unlink(): number {
-    this.linked = false
-    return this.size
+    this.names--
+    return this.names === 0 ? this.size : 0
   }
 
   clone(): Inode {
     const copy = new Inode()
     copy.buffer = this.buffer.slice()
     copy.size = this.size
-    copy.linked = this.linked
+    copy.names = this.names
     copy.unsynced.push(...this.unsynced)
     return copy
   }
@@ -67,7 +68,7 @@ export class Inode {
       this.undo(write)
     }
     this.unsynced.length = 0
-    const kept = keptWrites(prng, writes.length)
+    const kept = keptIndexes(prng, writes.length)
     for (let i = 0; i < kept.length; i++) {
       const { offset, bytes } = writes[kept[i] as number] as (typeof writes)[number]
       if (i < kept.length - 1 || !tear || prng.chance(0.4)) this.write(bytes, offset)
@@ -87,8 +88,8 @@ export class Inode {
   }
 }
 
-/** Which of `count` writes survive, ascending: none, all, a prefix, or any. */
-function keptWrites(prng: Prng, count: number): ReadonlyArray<number> {
+/** Which of `count` writes or changes survive, ascending: none, all, a prefix, or any. */
+export function keptIndexes(prng: Prng, count: number): ReadonlyArray<number> {
   const all = Array.from({ length: count }, (_, i) => i)
   switch (prng.int(0, 3)) {
     case 0:

@@ -1,8 +1,12 @@
 /**
  * `npm run mutants [-- --from S] [--only A] [--json]`: searches seeds blindly for one that kills each mutant. A seed kills when it ends in a
  * violation with the bug and without one without it. Prints `{total, killed, table}`; exit code 1 when a mutant survives.
+ *
+ * `npm run mutants -- engine [--from S] [--only WORDS] [--json]`: the same for the mutants of the storage engine (test/lsm/mutants.ts), with
+ * `table: [{mutant, killedBy, detail}]`.
  */
 import { parseArgs } from "node:util"
+import { runEngineMutants } from "../lsm/mutants.ts"
 import { freshSeed, Workers } from "./hunt.ts"
 import type { Mutant } from "./mutants/mutant.ts"
 import { mutants } from "./mutants/registry.ts"
@@ -10,6 +14,7 @@ import { runSeed } from "./world.ts"
 
 const seedsMax = 5_000
 const seedsPerTask = 5
+const engineSeeds = 4
 
 export interface Kill {
   readonly mutant: string
@@ -48,10 +53,17 @@ async function search(workers: Workers, mutant: Mutant, first: number): Promise<
 }
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
     options: { from: { type: "string" }, only: { type: "string" }, json: { type: "boolean" } },
+    allowPositionals: true,
   })
   const first = values.from === undefined ? freshSeed() : Number(values.from)
+  if (positionals[0] === "engine") {
+    const report = await runEngineMutants({ first, seeds: engineSeeds, only: values.only })
+    if (values.json) console.log(JSON.stringify(report))
+    else console.log(`${report.killed} of ${report.total} killed`)
+    return report.killed === report.total ? 0 : 1
+  }
   const chosen = mutants.filter(({ name }) => values.only === undefined || name === values.only)
   console.error(`up to ${seedsMax} seeds from ${first} for each of ${chosen.length} mutants`)
   const workers = new Workers(2)

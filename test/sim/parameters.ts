@@ -167,7 +167,10 @@ function drawSettings(prng: Prng): StoreSettings {
       tableBytes: buggified(prng, [512, 4096], memtableBytes / 2),
       manifestBytes: buggified(prng, [1024, 4096], 16_384),
       blockCacheBytes: buggified(prng, [1, 4096], 1 << 20),
+      scrubBytesPerSecond: 0,
     },
+    space: { reserveBytes: 0, lowFreeBytes: 0 },
+    journalScrub: { bytesPerSecond: 0, sliceBytes: 1 << 20 },
   }
 }
 

@@ -2,16 +2,17 @@ import type { Disk, DiskFile } from "../../src/disk/disk.ts"
 import { DiskError } from "../../src/disk/disk.ts"
 import { assert } from "../../src/lib/assert.ts"
 import type { Prng } from "../../src/lib/prng.ts"
-import { Inode } from "./inode.ts"
+import { Inode, keptIndexes } from "./inode.ts"
 
 /**
  * A disk in memory that forgets what a real one may forget.
  *
  * - *Bytes.* A file keeps the list of writes since its last `sync`. A power loss keeps any subset of them: none, all, a prefix,
  *   or an arbitrary choice; the last one kept may be torn at any byte, or keep only some of its 512-byte sectors.
- * - *Names.* A folder keeps the list of creations, renames and removals since its last `syncDirectory`, and a power loss keeps a
- *   prefix of that list, as a journalled file system does. A folder's own name is an entry of its parent (the root is ""), so
- *   what lies in a folder whose name was never synced is lost with it. Syncing a file does not make its name durable.
+ * - *Names.* A folder keeps the list of creations, links, renames and removals since its last `syncDirectory`, and a power loss
+ *   keeps any subset of that list, in order: none, all, a prefix, or an arbitrary choice. (Journalled file systems keep a prefix;
+ *   POSIX does not promise it, and who relies on it forgets a sync.) A folder's own name is an entry of its parent (the root is
+ *   ""), so what lies in a folder whose name was never synced is lost with it. Syncing a file does not make its name durable.
  * - A *kill* (`kill`) ends the process only: nothing is lost, but nothing became durable either.
  *
  * After any of these every open handle is dead and the disk is ready for a new process.
@@ -20,11 +21,12 @@ import { Inode } from "./inode.ts"
  * taken back, so that no write is stored twice.
  */
 export class SimulatedDisk implements Disk {
-  /** Mutating operations so far: create, write, sync, rename, remove, syncDirectory, makeDirectory. */
+  /** Mutating operations so far: create, write, sync, rename, link, remove, syncDirectory, makeDirectory. */
   operations = 0
   /** Bytes of all files that have a name. */
   usedBytes = 0
-  private readonly capacityBytes: number
+  /** A write that would pass it writes what fits and throws "no-space". May be changed: others fill and free a disk too. */
+  capacityBytes: number
   private root = new Folder()
   private readonly folders = new Map<string, Folder>()
   /** Files with writes not yet synced. */
@@ -51,19 +53,19 @@ export class SimulatedDisk implements Disk {
   /** Power loss. `tear` false keeps or drops writes whole. */
   crash(prng: Prng, options: { tear?: boolean } = {}): void {
     for (const inode of this.dirty) inode.forgetSome(prng, options.tear ?? true)
-    this.endProcess((folder) => prng.int(0, folder.pending.length))
+    this.endProcess((changes) => keptIndexes(prng, changes.length).map((i) => changes[i]))
   }
 
   /** The power loss in which nothing survives that was not synced. */
   loseAllUnsynced(): void {
     for (const inode of this.dirty) inode.undoAll()
-    this.endProcess(() => 0)
+    this.endProcess(() => [])
   }
 
   /** The power loss that happens to lose nothing. All is durable afterwards. */
   keepAll(): void {
     for (const inode of this.dirty) inode.unsynced.length = 0
-    this.endProcess((folder) => folder.pending.length)
+    this.endProcess((changes) => changes)
   }
 
   /** The process dies, the machine does not: all is still readable, nothing more is durable than was. */
@@ -73,23 +75,24 @@ export class SimulatedDisk implements Disk {
     this.crashAt = Number.POSITIVE_INFINITY
   }
 
-  private endProcess(pendingKept: (folder: Folder) => number): void {
+  private endProcess(keep: KeepChanges): void {
     this.kill()
     this.dirty.clear()
     this.folders.clear()
     this.usedBytes = 0
-    this.settle(this.root, pendingKept)
+    this.settle(this.root, keep, new Set())
   }
 
-  private settle(folder: Folder, pendingKept: (folder: Folder) => number): void {
-    const kept = folder.pending.slice(0, pendingKept(folder))
-    for (const change of kept) applyChange(folder.durable, change)
+  private settle(folder: Folder, keep: KeepChanges, seen: Set<Inode>): void {
+    for (const change of keep(folder.pending)) applyChange(folder.durable, change)
     folder.names = new Map(folder.durable)
     folder.pending.length = 0
     for (const node of folder.names.values()) {
-      if (node instanceof Folder) this.settle(node, pendingKept)
+      if (node instanceof Folder) this.settle(node, keep, seen)
+      else if (seen.has(node)) node.names++
       else {
-        node.linked = true
+        seen.add(node)
+        node.names = 1
         this.usedBytes += node.size
       }
     }
@@ -152,6 +155,7 @@ export class SimulatedDisk implements Disk {
     const { folder, name } = this.locate(path)
     if (folder.names.has(name)) throw new DiskError({ reason: "exists", path })
     const inode = new Inode()
+    inode.names = 1
     this.change(folder, { name, node: inode, from: undefined })
     return new SimulatedFile(this, path, inode, this.process)
   }
@@ -186,8 +190,25 @@ export class SimulatedDisk implements Disk {
     const node = from.folder.names.get(from.name)
     if (!(node instanceof Inode)) throw new DiskError({ reason: "not-found", path: source })
     const replaced = to.folder.names.get(to.name)
-    if (replaced instanceof Inode && replaced !== node) this.usedBytes -= replaced.unlink()
+    // As POSIX has it: a rename over another name of the same file does nothing.
+    if (replaced === node) return
+    if (replaced instanceof Inode) this.usedBytes -= replaced.unlink()
     this.change(to.folder, { name: to.name, node, from: from.name })
+  }
+
+  link(source: string, target: string): void {
+    this.alive()
+    const inode = this.inode(source)
+    const { folder, name } = this.locate(target)
+    if (folder.names.has(name)) throw new DiskError({ reason: "exists", path: target })
+    inode.names++
+    this.change(folder, { name, node: inode, from: undefined })
+  }
+
+  freeBytes(): number | undefined {
+    this.alive()
+    if (this.capacityBytes === Number.POSITIVE_INFINITY) return undefined
+    return Math.max(0, this.capacityBytes - this.usedBytes)
   }
 
   remove(path: string): void {
@@ -266,14 +287,16 @@ export class SimulatedDisk implements Disk {
 
   /** For `SimulatedFile` only. */
   writeInode(inode: Inode, path: string, bytes: Uint8Array, offset: number): void {
-    const growth = inode.linked ? Math.max(0, offset + bytes.length - inode.size) : 0
-    if (this.usedBytes + growth > this.capacityBytes) {
-      throw new DiskError({ reason: "no-space", path })
+    const growth = inode.names > 0 ? Math.max(0, offset + bytes.length - inode.size) : 0
+    const freeBytes = Math.max(0, this.capacityBytes - this.usedBytes)
+    const fitting = growth > freeBytes ? bytes.length - (growth - freeBytes) : bytes.length
+    if (fitting > 0 || bytes.length === 0) {
+      this.usedBytes += Math.min(growth, freeBytes)
+      inode.write(fitting < bytes.length ? bytes.subarray(0, fitting) : bytes, offset)
+      this.dirty.add(inode)
+      this.count()
     }
-    this.usedBytes += growth
-    inode.write(bytes, offset)
-    this.dirty.add(inode)
-    this.count()
+    if (fitting < bytes.length) throw new DiskError({ reason: "no-space", path })
   }
 
   /** For `SimulatedFile` only. */
@@ -302,6 +325,9 @@ interface NameChange {
   readonly node: Node | undefined
   readonly from: string | undefined
 }
+
+/** Which of a folder's unsynced changes a power loss keeps. */
+type KeepChanges = (changes: ReadonlyArray<NameChange>) => ReadonlyArray<NameChange>
 
 function applyChange(names: Map<string, Node>, change: NameChange): void {
   if (change.from !== undefined) names.delete(change.from)

@@ -117,6 +117,7 @@ function refusalOf(prng: Prng): Refusal {
     },
     { _tag: "QuorumUnavailable", range },
     { _tag: "Overloaded", what: "a queue — full" },
+    { _tag: "DiskFull", node: prng.int(1, 9) },
     { _tag: "InvalidRequest", message: "key of 0 bytes" },
     { _tag: "OutcomeUnknown", range },
     { _tag: "StorageCorrupt", message: "" },
