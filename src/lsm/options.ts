@@ -49,6 +49,8 @@ export interface EngineOptions {
   readonly readyArenas?: number
   readonly maxSealedMemtables?: number
   readonly level0Trigger?: number
+  /** Where they are little against what lies under them; `level0Trigger` if not given. */
+  readonly lazyLevel0Runs?: number
   /** Runs of level 0 from which on writers are slowed. */
   readonly slowLevel0Runs?: number
   readonly maxLevel0Runs?: number
@@ -121,6 +123,11 @@ const mebibyte = 1024 * kibibyte
 export const defaultEngineOptions: EngineOptions = {
   memtableBytes: 64 * mebibyte,
   blockCacheBytes: 64 * mebibyte,
+  // Of the sizes tried, those that write least for what a read may have to look into: README.md.
+  level0Trigger: 4,
+  lazyLevel0Runs: 7,
+  slowLevel0Runs: 9,
+  maxLevel0Runs: 11,
 }
 
 /** Fresh data is rewritten soon; what lies deepest is rewritten seldom and is most of all data. */
@@ -134,6 +141,7 @@ export function engineSettings(options: EngineOptions): EngineSettings {
   const memtableBytes = options.memtableBytes
   const maxSealedMemtables = options.maxSealedMemtables ?? 3
   const maxLevel0Runs = options.maxLevel0Runs ?? 8
+  const level0Trigger = options.level0Trigger ?? Math.min(4, maxLevel0Runs)
   const settings: EngineSettings = {
     memtableBytes,
     arenaBytes: wholeWords(
@@ -142,7 +150,8 @@ export function engineSettings(options: EngineOptions): EngineSettings {
     // The active memtable's arena, and those that can be sealed while it fills.
     readyArenas: options.readyArenas ?? (memtableBytes >= mebibyte ? 3 : 1),
     maxSealedMemtables,
-    level0Trigger: options.level0Trigger ?? Math.min(4, maxLevel0Runs),
+    level0Trigger,
+    lazyLevel0Runs: options.lazyLevel0Runs ?? level0Trigger,
     slowLevel0Runs: options.slowLevel0Runs ?? Math.min(6, maxLevel0Runs),
     maxLevel0Runs,
     maxRuns: 1 + maxSealedMemtables + maxLevel0Runs + deepestLevel,
@@ -182,6 +191,9 @@ function check(settings: EngineSettings): void {
   assert(maxSealedMemtables >= 1, "a memtable can be sealed")
   // Else a full level 0 would wait for a compaction that never comes.
   assert(level0Trigger >= 1 && level0Trigger <= maxLevel0Runs, "level 0 is compacted when full")
+  const { lazyLevel0Runs } = settings
+  assert(lazyLevel0Runs >= level0Trigger, "level 0 waits no shorter where it is little")
+  assert(lazyLevel0Runs <= maxLevel0Runs, "level 0 is compacted when full, however little it is")
   assert(slowLevel0Runs <= maxLevel0Runs, "writers are slowed before they are stopped")
   assert(settings.baseBytes > 0 && settings.levelRatioMax > 1, "levels grow downwards")
   const { policies } = writing

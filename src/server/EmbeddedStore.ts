@@ -140,11 +140,11 @@ export class EmbeddedStore {
     if (this.bytesSinceRoom >= this.untilRoom) await this.room(batch.sizeBytes)
     // Others that waited for the same room may have taken it.
     while (!this.storage.hasRoom(batch.sizeBytes)) await this.room(batch.sizeBytes)
-    this.put(batch)
+    this.put(batch, true)
     return this.file.durable()
   }
 
-  private put(batch: WriteBatch): void {
+  private put(batch: WriteBatch, waitsForSync = false): void {
     const { storage } = this
     this.refuseIfEnded()
     // What cannot be applied must not come into the journal, where every start would meet it again.
@@ -154,7 +154,8 @@ export class EmbeddedStore {
     if (!storage.hasMemtableRoom(sizeBytes)) throw new Overloaded({ what: "the memtable" })
     if (!storage.journal.hasRoom(sizeBytes)) this.openSegment(sizeBytes)
     const direct = storage.cut(batch.bytes())
-    this.file.write(direct)
+    if (waitsForSync) this.file.gather(direct)
+    else this.file.write(direct)
     try {
       storage.apply(batch)
     } catch (error) {

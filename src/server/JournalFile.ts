@@ -7,6 +7,9 @@ import type { Lsn } from "../types.ts"
 /** Unsynced bytes are synced in the background from here on, so that no sync that somebody waits for is long. */
 const syncEveryBytes = 4 * 1024 * 1024
 
+/** Batches whose callers wait for a sync are written by one call, up to so many bytes. */
+const gatherBytes = 64 * 1024
+
 interface SyncWaiter {
   readonly lsn: Lsn
   readonly resolve: () => void
@@ -31,6 +34,10 @@ export class JournalFile {
   private inlineDescriptor = -1
   /** A batch of records that is written but not synced. */
   private pending: JournalWrite | undefined
+  /** Batches that wait to be written, end to end, and where in the file they go. */
+  private readonly gathered = new Uint8Array(gatherBytes)
+  private gatheredBytes = 0
+  private gatheredOffset = 0
   private unsyncedBytes = 0
   private syncing = false
   private wanted = false
@@ -67,13 +74,35 @@ export class JournalFile {
   }
 
   write(direct: DirectBatch): void {
+    this.writeGathered()
     this.writeAll(direct.path, direct.bytes, direct.lengthBytes, direct.offset)
     this.unsyncedBytes += direct.lengthBytes
     if (this.unsyncedBytes >= syncEveryBytes) this.syncSoon()
   }
 
+  /** Writes the batch before the next sync begins, or with the next `write`: for callers that wait for the sync. */
+  gather(direct: DirectBatch): void {
+    const { bytes, lengthBytes, offset, path } = direct
+    const isNext = offset === this.gatheredOffset + this.gatheredBytes && path === this.path
+    if (!isNext || this.gatheredBytes + lengthBytes > gatherBytes) this.writeGathered()
+    if (path !== this.path || lengthBytes > gatherBytes) return this.write(direct)
+    if (this.gatheredBytes === 0) this.gatheredOffset = offset
+    const { gathered, gatheredBytes } = this
+    for (let i = 0; i < lengthBytes; i++) gathered[gatheredBytes + i] = bytes[i] as number
+    this.gatheredBytes = gatheredBytes + lengthBytes
+  }
+
+  private writeGathered(): void {
+    const { gatheredBytes } = this
+    if (gatheredBytes === 0) return
+    this.gatheredBytes = 0
+    this.writeAll(this.path, this.gathered, gatheredBytes, this.gatheredOffset)
+    this.unsyncedBytes += gatheredBytes
+  }
+
   /** What the journal has cut besides direct batches; it is told when that is durable. */
   writeRecords(write: JournalWrite): void {
+    this.writeGathered()
     this.writeAll(write.path, write.bytes, write.bytes.length, write.offset)
     if (!write.sync) return this.journal.durable(write)
     this.pending = write
@@ -117,6 +146,7 @@ export class JournalFile {
 
   /** Syncs all that was written, in this thread. */
   syncNow(): void {
+    this.writeGathered()
     const lsn = this.journal.appendedLsn
     if (lsn === this.journal.durableLsn || this.descriptor < 0) return
     this.unsyncedBytes = 0
@@ -149,6 +179,12 @@ export class JournalFile {
     if (this.syncing || this.failure !== undefined || this.closed) return
     this.wanted = false
     if (this.descriptor < 0) return
+    try {
+      this.writeGathered()
+    } catch {
+      // Whoever waits has been told.
+      return
+    }
     this.syncing = true
     this.unsyncedBytes = 0
     const lsn = this.journal.appendedLsn

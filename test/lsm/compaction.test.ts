@@ -32,6 +32,7 @@ goldenScripts({
 const options: CompactionOptions = {
   memtableBytes: 100,
   level0Trigger: 4,
+  lazyLevel0Runs: 4,
   maxLevel0Runs: 8,
   baseBytes: 400,
   levelRatioMax: 8,
@@ -180,6 +181,7 @@ function randomOptions(prng: Prng): CompactionOptions {
   return {
     ...options,
     level0Trigger: prng.int(1, 4),
+    lazyLevel0Runs: prng.int(4, 7),
     baseBytes: prng.pick([10, 40, 200, 1000]),
     levelRatioMax: prng.pick([2, 4, 8]),
     compactionBytes: prng.pick([1, 50, 200, 10_000]),
@@ -209,7 +211,7 @@ describe("the planner over random engines", () => {
       }
       engine.check()
       const version = engine.version()
-      expect(version.level0.length).toBeLessThan(settings.level0Trigger)
+      expect(version.level0.length).toBeLessThan(settings.lazyLevel0Runs)
       const { targets } = levelShape(version, settings)
       for (let level = 1; level < deepestLevel; level++) {
         expect(liveBytes(version.levels[level] as Run)).toBeLessThanOrEqual(

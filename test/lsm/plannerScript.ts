@@ -32,6 +32,7 @@ export function runPlannerScript(commands: ReadonlyArray<string>): ReadonlyArray
 const start: CompactionOptions = {
   memtableBytes: 100,
   level0Trigger: 4,
+  lazyLevel0Runs: 4,
   maxLevel0Runs: 8,
   baseBytes: 400,
   levelRatioMax: 8,

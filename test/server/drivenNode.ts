@@ -19,6 +19,7 @@ export class DrivenNode {
   readonly failures: Array<unknown> = []
   readonly acknowledged = new Map<string, string>()
   answers = 0
+  private closed = false
   private readonly timer: ReturnType<typeof setInterval>
   private sequence = Math.floor(performance.now()) * 1000
 
@@ -45,7 +46,8 @@ export class DrivenNode {
         fail: (error) => void this.failures.push(error),
         toWorker: (job) => {
           setImmediate(() => {
-            if (this.failures.length > 0) return
+            // A job of a node that has ended must not meet the next one in its folder.
+            if (this.closed || this.failures.length > 0) return
             try {
               this.driver.jobDone(job, attemptStoreJob(disk, job))
             } catch (error) {
@@ -99,6 +101,7 @@ export class DrivenNode {
   }
 
   close(): void {
+    this.closed = true
     clearInterval(this.timer)
     this.driver.stop()
     this.loop.storage.close()

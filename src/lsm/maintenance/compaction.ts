@@ -10,7 +10,8 @@
  * use, after much was deleted, goes down.
  *
  * What goes first. Level 0 scores its runs over `level0Trigger`, another level its bytes over its
- * target; the highest score above 1 wins, and a full level 0 before all. A job merges a *slice* of the key space, cut where tables
+ * target; the highest score above 1 wins, and a full level 0 before all. (Level 0 waits for
+ * `lazyLevel0Runs` where little of it lies over much: each pass rewrites all that it lies over.) A job merges a *slice* of the key space, cut where tables
  * end, of about `compactionBytes`, however large the levels are: so a flush never waits long, and a
  * pass over level 0 takes in the runs that came while it was under way. Slices of a deeper level go
  * round. Runs of level 0 that are small against what lies under them are merged with each other
@@ -28,12 +29,20 @@
 import { assert } from "../../lib/assert.ts"
 import { compareBytes } from "../../lib/bytes.ts"
 import type { Fragment, Measure, Run, RunsOfLevel0, Version } from "../manifest/version.ts"
-import { deepestLevel, findFragment, firstFragmentAfter, overlaps } from "../manifest/version.ts"
+import {
+  deepestLevel,
+  findFragment,
+  firstFragmentAfter,
+  overlapping,
+  overlaps,
+} from "../manifest/version.ts"
 
 export interface CompactionOptions {
   readonly memtableBytes: number
   /** Runs of level 0 from which on they are merged down. */
   readonly level0Trigger: number
+  /** As many runs are merged down even where they are little against what lies under them. */
+  readonly lazyLevel0Runs: number
   /** Runs of level 0 above which nothing is flushed. */
   readonly maxLevel0Runs: number
   /** The size that level 0 comes down with; the first level in use has it as its least target. */
@@ -45,6 +54,12 @@ export interface CompactionOptions {
   /** A delete above the deepest level goes down after this time. */
   readonly tombstoneAgeSeconds: number
 }
+
+/** Level 0 is little against a level under it that is more than so many times as large. */
+const smallShare = 4
+
+/** Level 0 waits over a level that is more than so many times as large. */
+const waitShare = 2
 
 /** What the planner looks at. */
 export interface PlannerInput {
@@ -112,7 +127,7 @@ export function planCompaction(input: PlannerInput): CompactionPlan | undefined 
   const { version, options } = input
   const shape = levelShape(version, options)
   const due: Array<{ level: number; score: number }> = []
-  if (version.level0.length >= options.level0Trigger) {
+  if (isLevel0Due(version, options, shape.first)) {
     // Where nothing more can be flushed, writers wait for nothing else.
     const isFull = version.level0.length >= options.maxLevel0Runs
     const score = isFull ? Number.POSITIVE_INFINITY : version.level0.length / options.level0Trigger
@@ -131,6 +146,17 @@ export function planCompaction(input: PlannerInput): CompactionPlan | undefined 
   return planDeletes(input, shape.first)
 }
 
+/** A pass over level 0 rewrites what lies under it. Where that is much, it waits for more to bring down. */
+function isLevel0Due(version: Version, options: CompactionOptions, first: number): boolean {
+  const { level0 } = version
+  if (level0.length < options.level0Trigger) return false
+  if (level0.length >= options.lazyLevel0Runs) return true
+  const whole = boundsOf(level0)
+  const target = version.levels[highestOver(version, whole, first)] as Run
+  const level0Bytes = level0.reduce((sum, run) => sum + liveBytes(run), 0)
+  return liveBytes(overlapping(target, whole)) <= waitShare * level0Bytes
+}
+
 function planLevel0(
   input: PlannerInput,
   first: number,
@@ -142,8 +168,8 @@ function planLevel0(
   const target = highestOver(version, whole, first)
   const targetRun = version.levels[target] as Run
   const level0Bytes = level0.reduce((sum, run) => sum + liveBytes(run), 0)
-  const under = targetRun.filter((fragment) => overlaps(fragment, whole))
-  const small = level0Bytes <= options.memtableBytes && liveBytes(under) > 4 * level0Bytes
+  const under = overlapping(targetRun, whole)
+  const small = level0Bytes <= options.memtableBytes && liveBytes(under) > smallShare * level0Bytes
   if (small && level0.length > 1 && reason === "runs") {
     const dropDeletes = isEmptyUnder(version, 0, whole)
     if (!input.quarantined.some((slice) => overlaps(slice, whole))) {
