@@ -20,7 +20,7 @@ import {
 } from "../../src/lsm/manifest/version.ts"
 import { goldenScripts } from "../golden.ts"
 import { freshSeed } from "./harness.ts"
-import { measure, runPlannerScript } from "./plannerScript.ts"
+import { measure, start as options, runPlannerScript } from "./plannerScript.ts"
 
 goldenScripts({
   of: "the compaction planner",
@@ -28,17 +28,6 @@ goldenScripts({
   atLeast: 10,
   run: runPlannerScript,
 })
-
-const options: CompactionOptions = {
-  memtableBytes: 100,
-  level0Trigger: 4,
-  lazyLevel0Runs: 4,
-  maxLevel0Runs: 8,
-  baseBytes: 400,
-  levelRatioMax: 8,
-  compactionBytes: 400,
-  tombstoneAgeSeconds: 1000,
-}
 
 /** One entry: where it lies and how new it is. The planner's work is checked against these. */
 interface Entry {

@@ -29,7 +29,7 @@ export function runPlannerScript(commands: ReadonlyArray<string>): ReadonlyArray
   return commands.flatMap((command) => planner.run(command))
 }
 
-const start: CompactionOptions = {
+export const start: CompactionOptions = {
   memtableBytes: 100,
   level0Trigger: 4,
   lazyLevel0Runs: 4,
