@@ -161,6 +161,11 @@ function drawSettings(prng: Prng): StoreSettings {
     },
     engine: {
       ...d.engine,
+      // Level 0 is merged early, so that a short life sees many compactions.
+      level0Trigger: 4,
+      lazyLevel0Runs: 4,
+      slowLevel0Runs: 6,
+      maxLevel0Runs: 8,
       memtableBytes,
       blockBytes: buggified(prng, [64, 256, 1024], d.engine.blockBytes ?? 4096),
       readyArenas: 1,
