@@ -8,6 +8,7 @@ import {
   planCompaction,
   type QuarantinedSlice,
 } from "../../src/lsm/maintenance/compaction.ts"
+import { assertPlan } from "../../src/lsm/maintenance/planChecks.ts"
 import { deepestLevel, type Fragment, takesPart, Version } from "../../src/lsm/manifest/version.ts"
 
 /**
@@ -117,8 +118,9 @@ class PlannerScript {
   }
 
   private plan(): CompactionPlan | undefined {
-    return planCompaction({
-      version: Version.of(this.fragments),
+    const version = Version.of(this.fragments)
+    const plan = planCompaction({
+      version,
       options: this.options,
       cursors: this.cursors,
       nowSeconds: this.nowSeconds,
@@ -126,6 +128,8 @@ class PlannerScript {
       quarantined: this.quarantined,
       fits: (fragment) => fragment.compression === 2,
     })
+    if (plan !== undefined) assertPlan(version, plan)
+    return plan
   }
 
   private carryOut(limit: number): ReadonlyArray<string> {
