@@ -36,13 +36,20 @@ export type Key = Uint8Array
 export type Position = Uint8Array
 
 export type Mode = "strong" | "eventual"
-/** Consistency level of a read in a strong namespace. */
-export type Consistency = "linearizable" | "local"
+/** Consistency level of a read in a strong namespace. `bounded`: no older than a bound that the request states. */
+export type Consistency = "linearizable" | "bounded" | "local"
 
-/** Where a replica of a range lives. */
+/**
+ * `learner`: gets the log, has no vote. `incoming` and `outgoing` exist only while voters change (joint consensus, Raft paper 6): the voters
+ * before are voter + outgoing, those after are voter + incoming, and both majorities decide.
+ */
+export type ReplicaRole = "voter" | "incoming" | "outgoing" | "learner"
+
+/** Where a replica of a range lives, and what it is there. */
 export interface ReplicaPlace {
   readonly node: NodeId
   readonly replica: ReplicaId
+  readonly role: ReplicaRole
 }
 
 /** A half-open interval of positions and the Raft group that owns it. */
@@ -55,6 +62,6 @@ export interface RangeDescriptor {
   readonly end: Position
   readonly boundsVersion: BoundsVersion
   readonly membersVersion: MembersVersion
-  /** Voters, in order of replica id. */
+  /** In order of replica id. */
   readonly replicas: ReadonlyArray<ReplicaPlace>
 }

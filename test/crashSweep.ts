@@ -1,10 +1,11 @@
 import { runJournalCrashSweep, runJournalLife } from "./journal/crashSweep.ts"
 import { runEngineCrashSweep } from "./lsm/crashSweep.ts"
 import { runStoreCrashSweep } from "./lsm/crashSweepStore.ts"
+import { runLoopCrashSweep } from "./server/crashSweepLoop.ts"
 
 /**
- * `npm run crash-sweep [-- --seed N --seeds N --steps N --json]`: the sweeps of `npm test` at a larger volume. Journal, engine, and both as one store
- * are crashed at every operation that they make on a simulated disk, in every way a crash can end (all kept, all unsynced lost, the process alone
+ * `npm run crash-sweep [-- --seed N --seeds N --steps N --json]`: the sweeps of `npm test` at a larger volume. Journal, engine, both as one store, and
+ * a node whose ranges come, split and go are crashed at every operation that they make on a simulated disk, in every way a crash can end (all kept, all unsynced lost, the process alone
  * killed, some of it lost at random, the last write torn), and again during the recovery; what was durable must be there, and nothing else but a
  * prefix. Exit code 1, with seed and point, at the first recovery that is wrong.
  */
@@ -41,10 +42,13 @@ try {
     total.points += journal.points + engine.points + store.points
     // Each journal crash is recovered, crashed a second time, and recovered again.
     total.recoveries += 2 * journal.crashes + engine.opens + store.opens
+    const loop = runLoopCrashSweep({ seed, points: steps })
+    total.points += loop.points
+    total.recoveries += loop.opens
     runJournalLife(seed, 20 * steps)
     total.lives++
     console.error(
-      `seed ${seed}: crash points: journal ${journal.points}, engine ${engine.points}, store ${store.points}; all recovered`,
+      `seed ${seed}: crash points: journal ${journal.points}, engine ${engine.points}, store ${store.points}, node ${loop.points}; all recovered`,
     )
   }
 } catch (error) {

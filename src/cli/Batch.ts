@@ -1,13 +1,14 @@
 import { Effect } from "effect"
-import type { BatchResult } from "../client/Client.ts"
+import type { AtomicResult, BatchResult } from "../client/Client.ts"
+import { toHex } from "../lib/bytes.ts"
 import { type BatchLine, parseBatch } from "./batchLines.ts"
-import { withCluster } from "./Cluster.ts"
+import { type ClusterFlags, withCluster } from "./Cluster.ts"
 import { Command } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
 import { readStdin } from "./Input.ts"
-import { CommandEnded, exitCodes, print, printJson, usageError } from "./Output.ts"
+import { CommandEnded, exitCodes, negative, note, print, printJson, usageError } from "./Output.ts"
 import { jsonReceipt } from "./receipts.ts"
-import { exactText, jsonBytes } from "./textBytes.ts"
+import { exactText, jsonBytes, lineText } from "./textBytes.ts"
 
 /** Of the file, not of the batch: hexadecimal takes twice the bytes, and field names some more. */
 const inputBytesMax = 32 * 1024 * 1024
@@ -17,7 +18,24 @@ function resultOf(line: BatchLine, result: BatchResult, hex: boolean) {
   if (!result.ok) return { ...head, error: result.error._tag, message: result.error.message }
   const { version, receipt } = result
   const deleted = line.op === "delete" ? { deleted: result.existed } : {}
-  return { ...head, ...deleted, version, receipt: jsonReceipt(receipt) }
+  const sum = result.value === undefined ? {} : { value: `${result.value}` }
+  return { ...head, ...deleted, ...sum, version, receipt: jsonReceipt(receipt) }
+}
+
+/** Why nothing was done, in words: `operation 2 of 3 (put a): not as expected: version 7`. */
+function obstacle(
+  lines: ReadonlyArray<BatchLine>,
+  result: AtomicResult & { readonly applied: false },
+  hex: boolean,
+): string {
+  const { failed, reason, version } = result
+  const { op, key } = lines[failed] as BatchLine
+  const name = `operation ${failed + 1} of ${lines.length} (${op} ${hex ? toHex(key) : lineText(key)})`
+  if (reason === "notNumber") {
+    return `nothing was done: ${name}: the value, version ${version}, is no decimal number of 64 bits, or the sum is none`
+  }
+  const found = version === 0 ? "absent" : `version ${version}`
+  return `nothing was done: ${name}: not as expected: ${found}`
 }
 
 /** The worst of all results: unknown, then refused, then absent. */
@@ -42,32 +60,75 @@ function summaryOf(results: ReadonlyArray<BatchResult>): string | undefined {
     .join(", ")
 }
 
+/** One line for the whole batch. */
+const runAtomic = Effect.fnUntraced(function* (
+  options: BatchOptions,
+  lines: ReadonlyArray<BatchLine>,
+) {
+  const { namespace, hex, json } = options
+  const result = yield* withCluster(options, (client) => client.atomicBatch(namespace, lines))
+  const { version, receipt } = result
+  if (result.applied) {
+    const answer = { applied: true, version, receipt: jsonReceipt(receipt) }
+    return yield* json ? printJson(answer) : print(`${version}`)
+  }
+  const { failed, reason } = result
+  if (json) {
+    yield* printJson({ applied: false, failed, reason, version, receipt: jsonReceipt(receipt) })
+  } else yield* note(obstacle(lines, result, hex))
+  yield* negative
+})
+
+const runEach = Effect.fnUntraced(function* (
+  options: BatchOptions,
+  lines: ReadonlyArray<BatchLine>,
+) {
+  const { namespace, hex, json } = options
+  const results = yield* withCluster(options, (client) => client.batch(namespace, lines))
+  const shown = results.map((result, i) => resultOf(lines[i] as BatchLine, result, hex))
+  if (json) yield* printJson({ results: shown })
+  else yield* Effect.forEach(shown, (each) => print(JSON.stringify(each)), { discard: true })
+  const code = exitCodeOf(lines, results)
+  if (code !== exitCodes.done) {
+    return yield* new CommandEnded({ code, message: summaryOf(results) })
+  }
+})
+
+interface BatchOptions extends ClusterFlags {
+  readonly namespace: string
+  readonly hex: boolean
+  readonly json: boolean
+}
+
 export const batch = Command.make(
   "batch",
-  { namespace: Flags.namespace, hex: Flags.hex, json: Flags.json, ...Flags.cluster },
+  {
+    namespace: Flags.namespace,
+    atomic: Flags.toggle("atomic", "All operations at one moment, or none; all keys in one range"),
+    hex: Flags.hex,
+    json: Flags.json,
+    ...Flags.cluster,
+  },
   Effect.fnUntraced(function* (options) {
-    const { namespace, hex, json } = options
+    const { atomic } = options
     const source = exactText(yield* readStdin(inputBytesMax, "a batch file"))
     if (source === undefined) return yield* usageError("stdin is not UTF-8")
-    const lines = parseBatch(source)
+    const lines = parseBatch(source, { atomic })
     if (typeof lines === "string") return yield* usageError(lines)
-    const results = yield* withCluster(options, (client) => client.batch(namespace, lines))
-    const shown = results.map((result, i) => resultOf(lines[i] as BatchLine, result, hex))
-    if (json) yield* printJson({ results: shown })
-    else yield* Effect.forEach(shown, (each) => print(JSON.stringify(each)), { discard: true })
-    const code = exitCodeOf(lines, results)
-    if (code !== exitCodes.done) {
-      return yield* new CommandEnded({ code, message: summaryOf(results) })
-    }
+    yield* (atomic ? runAtomic : runEach)(options, lines)
   }),
 ).pipe(
   Command.withShortDescription("Carry out operations from stdin"),
   Command.withDescription(
-    'Reads operations from stdin, one JSON object a line: {"op":"put","key":"a","value":"b"} or {"op":"delete","key":"a"}, with keyHex and valueHex for ' +
-      "bytes that are no text. At most 1,000 operations and 4 MiB. A bad line refuses the whole file before anything is sent; otherwise each operation has its own result, a line of " +
-      "JSON in the order of the input. Not atomic. Operations of the same key happen in order. Exit code: that of the worst result.",
+    'Reads operations from stdin, one JSON object a line: {"op":"put","key":"a","value":"b"}, {"op":"delete","key":"a"} or {"op":"add","key":"a","delta":2}, with keyHex and valueHex for ' +
+      'bytes that are no text, and "ttlMs":30000 for a value that expires. At most 1,000 operations and 4 MiB. A bad line refuses the whole file before anything is sent. ' +
+      "Without --atomic each operation has its own result, a line of JSON in the order of the input; operations of the same key happen in order; exit code: that of the worst result. " +
+      'With --atomic all happen at one moment, or none: each key may be named once, and a line may have a condition, "ifAbsent":true, "ifVersion":N or "ifValue":"x", judged before the batch. ' +
+      "When one does not hold, nothing changes, stderr says which, and the exit code is 4. The keys must lie in one range: in a hash namespace a common tag, such as {user1}:name and {user1}:mail, keeps " +
+      "them together.",
   ),
   Command.withExamples([
     { command: "kvorum batch default < operations.jsonl", description: "results on stdout" },
+    { command: "kvorum batch default --atomic < transfer.jsonl", description: "all or nothing" },
   ]),
 )

@@ -1,4 +1,5 @@
 import packageJson from "../../package.json" with { type: "json" }
+import { add } from "./Add.ts"
 import { batch } from "./Batch.ts"
 import { bench } from "./Bench.ts"
 import { cas } from "./Cas.ts"
@@ -6,8 +7,12 @@ import { del } from "./Delete.ts"
 import { doctor } from "./Doctor.ts"
 import { Command } from "./EffectCli.ts"
 import { get } from "./Get.ts"
+import { namespace } from "./Namespace.ts"
+import { node } from "./Node.ts"
 import { put } from "./Put.ts"
+import { range } from "./Range.ts"
 import { ranges } from "./Ranges.ts"
+import { recoverCommand } from "./Recover.ts"
 import { scan } from "./Scan.ts"
 import { serve } from "./Serve.ts"
 import { start } from "./Start.ts"
@@ -28,10 +33,13 @@ import { status } from "./Status.ts"
  * Rules that scripts may rely on, held by test/cli and test/processes:
  * - Data goes to stdout, everything else to stderr. With `--json`, stdout ends in exactly one line, for a refusal too.
  * - Exit codes (Output.ts): 0 done, 1 refused, 2 usage, 3 outcome unknown, 4 key absent or condition false.
+ * - A session's token goes in by `--session`, and the next one comes out on stderr, or in the line of `--json` (Sessions.ts).
  * - Keys and values are bytes, from argument to output: text by default, `--hex`, and stdin for `-`.
  * - Node ids read n1, n2, ... wherever people see them.
  *
- * Left out: a shell of its own, and commands for what the cluster cannot do yet (joining, namespaces, moving ranges).
+ * 6. `namespace`, `range` and `node` give orders to the cluster (Orders.ts): the node that takes one carries it out (src/admin), and the command waits for it.
+ *
+ * Left out: a shell of its own, and commands for what the cluster cannot do yet.
  */
 export const command = Command.make("kvorum").pipe(
   Command.withDescription("A distributed key-value store: strong ranges on Raft, one LSM engine."),
@@ -42,12 +50,17 @@ export const command = Command.make("kvorum").pipe(
     get,
     del,
     cas,
+    add,
     scan,
     batch,
     status,
+    node,
+    namespace,
     ranges,
+    range,
     bench,
     doctor,
+    recoverCommand,
   ]),
 )
 

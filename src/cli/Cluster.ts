@@ -57,18 +57,27 @@ const clientAt = (endpoints: ReadonlyArray<Address>, attemptTimeoutMs: number) =
 /** Waits until every node says that it is ready and every range has a leader. */
 export const awaitLeaders = (options: {
   readonly endpoints: ReadonlyArray<Address>
-  readonly nodes: number
+  /** How many there must be; asked again each time. */
+  readonly nodes: () => number
 }): Effect.Effect<void> =>
   Effect.gen(function* () {
     const client = yield* Client
     const isReady = Effect.gen(function* () {
       const { nodes } = yield* client.status()
-      if (nodes.length < options.nodes || nodes.some(({ state }) => state !== "ready")) return false
+      if (nodes.length < options.nodes() || nodes.some(({ state }) => state !== "ready"))
+        return false
       const ranges = yield* client.ranges()
       return ranges.length > 0 && ranges.every(({ leader }) => leader !== undefined)
     }).pipe(Effect.catch(() => Effect.succeed(false)))
     while (!(yield* isReady)) yield* Effect.sleep("50 millis")
   }).pipe(Effect.provide(clientAt(options.endpoints, 500)), Effect.orDie)
+
+/** What the nodes of the cluster at these addresses say of themselves. */
+export const statusOf = (endpoints: ReadonlyArray<Address>) =>
+  Effect.gen(function* () {
+    const client = yield* Client
+    return yield* client.status()
+  }).pipe(Effect.provide(clientAt(endpoints, 2000)))
 
 export interface RunningCluster {
   /** The address that answered. */

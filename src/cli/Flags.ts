@@ -1,5 +1,6 @@
 import { Option } from "effect"
 import { portBaseDefault } from "./addresses.ts"
+import { parseDurationMs } from "./Durations.ts"
 import { Argument, Flag } from "./EffectCli.ts"
 
 /** Flags and arguments that several commands share. */
@@ -37,6 +38,27 @@ export const key = Argument.String("key").pipe(
 export const value = Argument.String("value").pipe(
   Argument.withDescription("Value: text, hexadecimal with --hex, or - for the bytes of stdin"),
 )
+
+export const consistency = Flag.String("consistency").pipe(
+  Flag.withMetavar("LEVEL"),
+  Flag.withDescription("linearizable (the default), bounded:500ms (any duration) or local"),
+  Flag.withDefault("linearizable"),
+)
+
+export const ttl = maybe(
+  Flag.String("ttl").pipe(
+    Flag.withMetavar("DURATION"),
+    Flag.withDescription("The value expires after it, such as 500ms, 30s or 2h"),
+  ),
+)
+
+/** The option that a write takes for `--ttl`, or a sentence that says what is wrong with it. */
+export function ttlOption(source: string | undefined): { readonly ttlMs?: number } | string {
+  if (source === undefined) return {}
+  const ttlMs = parseDurationMs(source)
+  if (typeof ttlMs === "string") return `--ttl: ${ttlMs}`
+  return ttlMs > 0 ? { ttlMs } : "--ttl must be above 0; leave it out for a value that stays"
+}
 
 /** Where the cluster is found. */
 export const cluster = {

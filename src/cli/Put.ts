@@ -1,10 +1,12 @@
 import { Effect } from "effect"
+import type { PutOptions } from "../client/Client.ts"
 import { withCluster } from "./Cluster.ts"
 import { Command } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
 import { readArguments, warnIfLarge } from "./Input.ts"
-import { print, printJson } from "./Output.ts"
+import { negative, note, print, printJson, usageError } from "./Output.ts"
 import { jsonReceipt } from "./receipts.ts"
+import { jsonSession, noteSession, sessionFlag, sessionOption } from "./Sessions.ts"
 
 export const put = Command.make(
   "put",
@@ -12,31 +14,53 @@ export const put = Command.make(
     namespace: Flags.namespace,
     key: Flags.key,
     value: Flags.value,
+    ttl: Flags.ttl,
+    ifAbsent: Flags.toggle("if-absent", "Write only if there is no such key; else exit code 4"),
+    session: sessionFlag,
     hex: Flags.hex,
     json: Flags.json,
     ...Flags.cluster,
   },
   Effect.fnUntraced(function* (options) {
-    const { namespace, json } = options
+    const { namespace, json, ifAbsent } = options
+    const ttl = Flags.ttlOption(options.ttl)
+    if (typeof ttl === "string") return yield* usageError(ttl)
     const words = [
       { name: "key", word: options.key },
       { name: "value", word: options.value },
     ]
     const [key, value] = (yield* readArguments(words, options.hex)) as [Uint8Array, Uint8Array]
     yield* warnIfLarge(value)
-    const { version, receipt } = yield* withCluster(options, (client) =>
-      client.put(namespace, key, value),
+    const { result, session } = yield* withCluster(
+      options,
+      Effect.fnUntraced(function* (client) {
+        const held = yield* sessionOption(client, options.session)
+        const putOptions: PutOptions = { ...ttl, ...held, ifAbsent }
+        return { result: yield* client.put(namespace, key, value, putOptions), session: held }
+      }),
     )
-    yield* json ? printJson({ version, receipt: jsonReceipt(receipt) }) : print(`${version}`)
+    const { written, version, receipt } = result
+    yield* noteSession(session, json)
+    if (json) {
+      const said = ifAbsent ? { written } : {}
+      const rest = { version, receipt: jsonReceipt(receipt), ...jsonSession(session) }
+      yield* printJson({ ...said, ...rest })
+    } else if (written) yield* print(`${version}`)
+    else yield* note(`there is such a key: version ${version}`)
+    if (!written) yield* negative
   }),
 ).pipe(
   Command.withShortDescription("Write a key"),
   Command.withDescription(
-    "Writes a key and prints its new version. Put -- before arguments that begin with a dash.",
+    "Writes a key and prints its new version. Put -- before arguments that begin with a dash. With --ttl the key is absent again once so much time has passed.",
   ),
   Command.withExamples([
     { command: "kvorum put default greeting hello", description: "text" },
     { command: "kvorum put default picture - < picture.png", description: "the bytes of a file" },
     { command: "kvorum put default --hex 00ff 6869", description: "key 00 ff, value `hi`" },
+    {
+      command: "kvorum put default lock me --if-absent --ttl 30s",
+      description: "unless somebody has it; gone after half a minute",
+    },
   ]),
 )

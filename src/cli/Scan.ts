@@ -1,9 +1,10 @@
 import { Effect } from "effect"
-import type { ClientShape, ScanEntry } from "../client/Client.ts"
+import type { ClientShape, ReadOptions, ScanEntry } from "../client/Client.ts"
 import type { KvorumError } from "../Errors.ts"
 import { toHex } from "../lib/bytes.ts"
 import { limits } from "../wire/limits.ts"
 import { withCluster } from "./Cluster.ts"
+import { parseConsistency } from "./Durations.ts"
 import { Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
 import { note, print, printJson, usageError } from "./Output.ts"
@@ -11,6 +12,7 @@ import { argumentBytes, jsonBytes, lineText } from "./textBytes.ts"
 
 interface ScanRequest {
   readonly namespace: string
+  readonly read: ReadOptions
   readonly prefix: Uint8Array
   readonly limit: number
   readonly cursor: string | undefined
@@ -26,6 +28,7 @@ const walk = Effect.fnUntraced(function* (
   let left = request.limit
   for (;;) {
     const page = yield* client.scanPage(request.namespace, {
+      ...request.read,
       prefix: request.prefix,
       limit: Math.min(left, limits.scanPageEntries),
       ...(cursor === undefined ? {} : { cursor }),
@@ -55,6 +58,7 @@ export const scan = Command.make(
         Flag.withDescription("Go on where an earlier scan of the same prefix stopped"),
       ),
     ),
+    consistency: Flags.consistency,
     hex: Flags.hex,
     json: Flags.json,
     ...Flags.cluster,
@@ -64,7 +68,9 @@ export const scan = Command.make(
     const prefix = argumentBytes(options.prefix, hex)
     if (prefix === undefined) return yield* usageError("--prefix is not hexadecimal")
     if (options.limit < 1) return yield* usageError("--limit must be above 0")
-    const request = { ...options, prefix }
+    const read = parseConsistency(options.consistency)
+    if (typeof read === "string") return yield* usageError(read)
+    const request = { ...options, prefix, read }
     if (json) {
       const entries: Array<unknown> = []
       const cursor = yield* withCluster(options, (client) =>
@@ -96,7 +102,7 @@ export const scan = Command.make(
   Command.withShortDescription("List keys and values"),
   Command.withDescription(
     "Prints a line per key: key, tab, value; in text, backslash, control characters and bytes that are no UTF-8 are escaped as \\\\ \\t \\n \\r \\xNN, and --hex prints both in " +
-      "hexadecimal. ORDER: keys come in order of slot (a hash of the key), and inside a slot in order of bytes; so keys that begin alike are spread over all ranges, the " +
+      "hexadecimal. ORDER: in an ordered namespace keys come in order of their bytes. In a hash one they come in order of slot (a hash of the key), and inside a slot in order of bytes; so keys that begin alike are spread over all ranges, the " +
       "scan asks all of them, and the lines are not sorted. HASH TAGS: the slot of a key with a tag, such as {user1}:name, is that of `user1` alone. A --prefix that holds a whole tag, " +
       "such as {user1}: , therefore reads one slot of one range, and its lines are sorted. A scan is linearizable inside a page of a range, not a snapshot of all. " +
       "When there is more than --limit, stderr (or `cursor` of --json) says where to go on.",

@@ -4,6 +4,7 @@ import { Context, Effect, Layer } from "effect"
 import * as Node from "../Node.ts"
 import { StoreFailure } from "../server/Store.ts"
 import {
+  type Address,
   clientOf,
   formatAddress,
   localMembers,
@@ -15,6 +16,7 @@ import { probeMembers } from "./Cluster.ts"
 import { clusterFileName, identityFileName } from "./clusterData.ts"
 import { Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
+import { joinedIdentity, joinedNode } from "./Join.ts"
 import * as Log from "./Log.ts"
 import { note, refusal, usageError } from "./Output.ts"
 
@@ -22,7 +24,9 @@ interface ServeOptions {
   readonly data: string
   readonly id: number | undefined
   readonly cluster: string | undefined
+  readonly join: string | undefined
   readonly host: string | undefined
+  readonly portBase: number | undefined
   readonly stopWithStdin: boolean
 }
 
@@ -50,7 +54,24 @@ export const serve = Command.make(
     host: Flags.maybe(
       Flags.host.pipe(
         Flag.withDescription(
-          "The address to bind, for clients and peers; default: this node's host in --cluster, else 127.0.0.1",
+          "The address to bind, for clients and peers, and with --join the one where the others reach this node; " +
+            "default: this node's host in --cluster, else 127.0.0.1",
+        ),
+      ),
+    ),
+    join: Flags.maybe(
+      Flag.String("join").pipe(
+        Flag.withMetavar("HOST:PORT,..."),
+        Flag.withDescription(
+          "Join the running cluster that has these client addresses; one that answers is enough",
+        ),
+      ),
+    ),
+    portBase: Flags.maybe(
+      Flag.Int("port-base").pipe(
+        Flag.withMetavar("N"),
+        Flag.withDescription(
+          "With --join: clients at N plus the next free id, peers 100 above; default: as the cluster's other nodes",
         ),
       ),
     ),
@@ -61,8 +82,9 @@ export const serve = Command.make(
 ).pipe(
   Command.withShortDescription("Run one node"),
   Command.withDescription(
-    "Runs one node until Ctrl-C. With --data alone it is a whole cluster of one node, at the ports of the first node of npm start. With --id and --cluster it is one of a fixed set of nodes: " +
-      "start each of them once with an empty directory and the same list. Joining a cluster that runs already is not possible yet.",
+    "Runs one node until Ctrl-C. With --data alone it is a whole cluster of one node, at the ports of the first node of npm start. With --id and --cluster it is one of the nodes that a cluster " +
+      "begins with: start each of them once with an empty directory and the same list. With --join it becomes a further node of a cluster that runs: it is given an id, and replicas come by " +
+      "kvorum range move and add-replica. A directory that has joined knows its cluster: --data alone starts it again, at the same addresses.",
   ),
   Command.withExamples([
     { command: "kvorum serve --data /var/lib/kvorum", description: "a cluster of one node" },
@@ -74,6 +96,10 @@ export const serve = Command.make(
       command:
         "kvorum serve --data /var/lib/kvorum --id 2 --cluster 1=10.0.0.1:7501,2=10.0.0.2:7502,3=10.0.0.3:7503",
       description: "the second of three; clients reach it at 10.0.0.2:7402",
+    },
+    {
+      command: "kvorum serve --data .kvorum/n4 --join 127.0.0.1:7401",
+      description: "a fourth node beside those of npm start",
     },
   ]),
 )
@@ -94,6 +120,40 @@ function membersOf(options: ServeOptions): ReadonlyArray<Member> | string {
 }
 
 const runNode = Effect.fnUntraced(function* (options: ServeOptions) {
+  const { join, id, cluster, portBase } = options
+  if (join !== undefined && (id !== undefined || cluster !== undefined)) {
+    return yield* usageError(
+      "--join and --id, --cluster exclude each other: the cluster gives the id",
+    )
+  }
+  const hasJoined = cluster === undefined && id === undefined && holdsJoined(options.data)
+  if (join !== undefined || hasJoined) return yield* runJoined(options)
+  if (portBase !== undefined) {
+    return yield* usageError("--port-base is for --join; without it, --cluster names the ports")
+  }
+  return yield* runFounder(options)
+})
+
+/** A directory that cannot be read is found out by whoever opens it. */
+function holdsJoined(directory: string): boolean {
+  try {
+    return joinedIdentity(directory) !== undefined
+  } catch {
+    return false
+  }
+}
+
+const runJoined = Effect.fnUntraced(function* (options: ServeOptions) {
+  yield* checkNotTop(options.data)
+  const node = yield* joinedNode(options)
+  yield* runLayer(Node.joinedLayer(node), {
+    name: () => `n${joinedIdentity(options.data)?.node}`,
+    ...node,
+    stopWithStdin: options.stopWithStdin,
+  })
+})
+
+const runFounder = Effect.fnUntraced(function* (options: ServeOptions) {
   const members = membersOf(options)
   if (typeof members === "string") return yield* usageError(members)
   const id = options.id ?? 1
@@ -109,9 +169,30 @@ const runNode = Effect.fnUntraced(function* (options: ServeOptions) {
     })),
     bindHost: options.host ?? self.peer.host,
   })
+  yield* runLayer(layer, {
+    name: () => `n${id}`,
+    dataDirectory: options.data,
+    client: clientOf(self.peer),
+    peer: self.peer,
+    stopWithStdin: options.stopWithStdin,
+  })
+})
+
+/** Builds the node, says where it is, and waits for its end. */
+const runLayer = Effect.fnUntraced(function* <E extends { readonly message: string }>(
+  layer: Layer.Layer<StoreFailure, E>,
+  options: {
+    readonly name: () => string
+    readonly dataDirectory: string
+    readonly client: Address
+    readonly peer: Address
+    readonly stopWithStdin: boolean
+  },
+) {
+  const { client, peer, dataDirectory } = options
   const context = yield* Layer.build(layer).pipe(Effect.mapError(explain))
-  const addresses = `clients ${formatAddress(clientOf(self.peer))}, peers ${formatAddress(self.peer)}`
-  yield* note(`n${id} is up: ${addresses}, data in ${options.data}`)
+  const addresses = `clients ${formatAddress(client)}, peers ${formatAddress(peer)}`
+  yield* note(`${options.name()} is up: ${addresses}, data in ${dataDirectory}`)
   const failed = Context.get(context, StoreFailure).failed.pipe(Effect.mapError(explain))
   const stdin = options.stopWithStdin ? untilStdinEnds : Effect.never
   yield* Effect.raceFirst(failed, stdin)
@@ -126,6 +207,13 @@ const untilStdinEnds = Effect.promise(async () => {
   }
 })
 
+const checkNotTop = Effect.fnUntraced(function* (directory: string) {
+  if (!existsSync(join(directory, clusterFileName))) return
+  return yield* refusal(
+    `${directory} is the data of \`kvorum start\`, a folder for each node: use one of those`,
+  )
+})
+
 /** Refuses a directory that is not a node's, and a new directory while the other nodes already are a cluster without it. */
 const prepareDirectory = Effect.fnUntraced(function* (options: {
   readonly directory: string
@@ -133,11 +221,7 @@ const prepareDirectory = Effect.fnUntraced(function* (options: {
   readonly members: ReadonlyArray<Member>
 }) {
   const { directory, id, members } = options
-  if (existsSync(join(directory, clusterFileName))) {
-    return yield* refusal(
-      `${directory} is the data of \`kvorum start\`, a folder for each node: use one of those`,
-    )
-  }
+  yield* checkNotTop(directory)
   if (!existsSync(join(directory, identityFileName))) {
     const others = members.filter((member) => member.id !== id)
     const found = yield* probeMembers(others.map(({ peer }) => clientOf(peer)))
@@ -145,7 +229,7 @@ const prepareDirectory = Effect.fnUntraced(function* (options: {
     if (found !== undefined && found.nodes.join() !== expected) {
       const named = found.nodes.map((node) => `n${node}`).join(", ")
       return yield* refusal(
-        `${found.address} belongs to a running cluster of ${named}: joining a running cluster is not possible yet`,
+        `${found.address} belongs to a running cluster of ${named}: a further node joins it with --join ${found.address}, without --id and --cluster`,
       )
     }
   }

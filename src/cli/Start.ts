@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, relative, resolve } from "node:path"
 import { Deferred, Effect } from "effect"
@@ -10,6 +10,7 @@ import {
   localMembers,
   type Member,
   nodesMax,
+  parseNode,
   portBaseDefault,
   portBaseProblem,
 } from "./addresses.ts"
@@ -17,7 +18,8 @@ import { awaitLeaders } from "./Cluster.ts"
 import { clusterFileName, formatClusterData, nodeDirectory } from "./clusterData.ts"
 import { Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { NodeLines } from "./nodeLines.ts"
+import { joinedMember } from "./Join.ts"
+import { NodeLines, tellsOfRemoval } from "./nodeLines.ts"
 import { type CommandEnded, note, print, refusal, usageError } from "./Output.ts"
 import { parents, parentsAlive } from "./Parents.ts"
 import { nodeName } from "./receipts.ts"
@@ -80,6 +82,7 @@ export const start = Command.make(
   Command.withShortDescription("Start a cluster on this machine"),
   Command.withDescription(
     "Starts a cluster of node processes on this machine and keeps it until Ctrl-C. A second start finds the data of the first. " +
+      "Nodes that have joined it since (kvorum serve --join) are started too if their data is a folder beside the others, such as .kvorum/n4. " +
       "A node that dies is reported with the command that starts it again; it is not restarted.",
   ),
   Command.withExamples([
@@ -101,15 +104,48 @@ const runCluster = Effect.fnUntraced(function* (options: StartOptions) {
   const chain = process.env.npm_lifecycle_event === undefined ? [] : parents()
   yield* checkPorts(members)
   const directory = yield* prepareDirectory(options)
-  const plans = members.map(
-    ({ id }): NodePlan => ({ id, directory: join(directory, nodeDirectory(id)), members }),
+  const joined = yield* Effect.try({
+    try: () => joinedMembers(directory, nodes),
+    catch: (error) => refusal((error as Error).message),
+  })
+  yield* checkPorts(joined)
+  const founders = members.map(
+    ({ id }): NodePlan => ({
+      id,
+      directory: join(directory, nodeDirectory(id)),
+      founders: members,
+    }),
   )
-  const supervise = superviseNodes({ plans, members, directory, ephemeral: options.ephemeral })
+  const others = joined.map(
+    ({ id }): NodePlan => ({
+      id,
+      directory: join(directory, nodeDirectory(id)),
+      founders: undefined,
+    }),
+  )
+  const supervise = superviseNodes({
+    plans: [...founders, ...others],
+    members: [...members, ...joined],
+    directory,
+    ephemeral: options.ephemeral,
+  })
   const abandoned = untilAbandoned(() => parentsAlive(chain)).pipe(
     Effect.andThen(note("The process that started this cluster has gone.")),
   )
   yield* Effect.raceFirst(supervise, abandoned)
 })
+
+/** Nodes that joined later and have their folder beside those that the cluster began with, in order of id. */
+function joinedMembers(directory: string, founders: number): ReadonlyArray<Member> {
+  const members: Array<Member> = []
+  for (const name of readdirSync(directory)) {
+    const id = parseNode(name)
+    if (id === undefined || id <= founders || name !== nodeDirectory(id)) continue
+    const member = joinedMember(join(directory, name))
+    if (member?.id === id) members.push(member)
+  }
+  return members.sort((left, right) => left.id - right.id)
+}
 
 /** The directory to use, locked until the scope closes. Nothing is made before everything has been checked. */
 const prepareDirectory = Effect.fnUntraced(function* (options: StartOptions) {
@@ -178,18 +214,19 @@ const superviseNodes = Effect.fnUntraced(function* (supervision: Supervision) {
   const nodes: Array<NodeProcess> = []
   const lines = new NodeLines()
   const state = { ready: false, stopping: false }
+  const removed = new Set<number>()
   const lost = yield* Deferred.make<never, CommandEnded>()
   const onExit = (node: NodeProcess, code: number) => {
     if (state.stopping) return
-    const plan = plans[node.id - 1] as NodePlan
-    if (!state.ready) {
+    const plan = plans.find(({ id }) => id === node.id) as NodePlan
+    if (!state.ready && !removed.has(node.id)) {
       Deferred.doneUnsafe(
         lost,
         Effect.fail(refusal(`node n${node.id} did not start (exit code ${code})`)),
       )
       return
     }
-    Effect.runSync(note(died(plan, node, code)))
+    Effect.runSync(note(removed.has(node.id) ? wasRemoved(plan) : died(plan, node, code)))
     if (nodes.every(({ alive }) => !alive)) {
       Deferred.doneUnsafe(lost, Effect.fail(refusal("no node is left")))
     }
@@ -202,12 +239,13 @@ const superviseNodes = Effect.fnUntraced(function* (supervision: Supervision) {
     }),
   )
   const onLine = ({ id }: NodePlan, line: string) => {
+    if (tellsOfRemoval(line)) removed.add(id)
     const shown = lines.take(nodeName(id), line)
     if (shown !== undefined) Effect.runSync(note(shown))
   }
   const running = Effect.gen(function* () {
     for (const plan of plans) nodes.push(spawnNodeUnsafe(plan, { onLine, onExit }))
-    yield* awaitReady(members, lines)
+    yield* awaitReady({ members, lines, nodes: () => plans.length - removed.size })
     state.ready = true
     lines.run()
     yield* print(welcome(supervision, nodes))
@@ -216,7 +254,12 @@ const superviseNodes = Effect.fnUntraced(function* (supervision: Supervision) {
   return yield* Effect.raceFirst(running, Deferred.await(lost))
 })
 
-const awaitReady = (members: ReadonlyArray<Member>, lines: NodeLines) => {
+const awaitReady = (options: {
+  readonly members: ReadonlyArray<Member>
+  readonly lines: NodeLines
+  readonly nodes: () => number
+}) => {
+  const { members, lines, nodes } = options
   const endpoints = members.map(({ peer }) => clientOf(peer))
   const notice = Effect.gen(function* () {
     yield* Effect.sleep(readyNoticeMs)
@@ -224,12 +267,16 @@ const awaitReady = (members: ReadonlyArray<Member>, lines: NodeLines) => {
     yield* note("Still waiting for every node to be ready and every range to have a leader.")
     return yield* Effect.never
   })
-  return Effect.raceFirst(awaitLeaders({ endpoints, nodes: members.length }), notice).pipe(
+  return Effect.raceFirst(awaitLeaders({ endpoints, nodes }), notice).pipe(
     Effect.timeoutOrElse({
       duration: readyLimitMs,
       orElse: () => Effect.fail(refusal(`the cluster is not ready after ${readyLimitMs / 1000} s`)),
     }),
   )
+}
+
+function wasRemoved({ id, directory }: NodePlan): string {
+  return `Node n${id} has been removed from the cluster, so its process has ended. ${directory} says so at every start: leave it there.`
 }
 
 function died(plan: NodePlan, node: NodeProcess, code: number): string {
@@ -250,11 +297,13 @@ function placeFlags(members: ReadonlyArray<Member>): string {
 function welcome(supervision: Supervision, nodes: ReadonlyArray<NodeProcess>): string {
   const { members, directory, ephemeral } = supervision
   const place = placeFlags(members)
-  const lines = members.map(({ id, peer }) => {
+  const present = members.filter(({ id }) => nodes.find((node) => node.id === id)?.alive)
+  const lines = present.map(({ id, peer }) => {
     const client = formatAddress(clientOf(peer))
-    return `    n${id}  clients ${client}  peers ${formatAddress(peer)}  pid ${nodes[id - 1]?.pid}`
+    const pid = nodes.find((node) => node.id === id)?.pid
+    return `    n${id}  clients ${client}  peers ${formatAddress(peer)}  pid ${pid}`
   })
-  const count = members.length === 1 ? "1 node" : `${members.length} nodes`
+  const count = present.length === 1 ? "1 node" : `${present.length} nodes`
   return [
     `Kvorum is ready: ${count}, data in ${directory}${ephemeral ? " (removed at the end)" : ""}`,
     ...lines,

@@ -29,24 +29,27 @@ export const checkPorts = Effect.fnUntraced(function* (
   }
 })
 
+/** Why nobody can listen there, as the code of the system's error; `undefined` when one can. */
+export function portProblem(address: Address): string | undefined {
+  try {
+    const listener = Bun.listen({
+      hostname: address.host,
+      port: address.port,
+      exclusive: true,
+      socket: { data() {} },
+    })
+    listener.stop(true)
+    return undefined
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error)
+  }
+}
+
 const checkPort = Effect.fnUntraced(function* (
   address: Address,
   purpose: string,
 ): Effect.fn.Return<void, CommandEnded> {
-  const problem = yield* Effect.sync(() => {
-    try {
-      const listener = Bun.listen({
-        hostname: address.host,
-        port: address.port,
-        exclusive: true,
-        socket: { data() {} },
-      })
-      listener.stop(true)
-      return undefined
-    } catch (error) {
-      return (error as NodeJS.ErrnoException).code ?? String(error)
-    }
-  })
+  const problem = yield* Effect.sync(() => portProblem(address))
   if (problem === undefined) return
   const where = formatAddress(address)
   if (problem === "EADDRINUSE") {

@@ -26,7 +26,8 @@ export interface NodeProcess {
 export interface NodePlan {
   readonly id: number
   readonly directory: string
-  readonly members: ReadonlyArray<Member>
+  /** Those that the cluster began with; `undefined` of a node that joined later, whose directory knows its cluster. */
+  readonly founders: ReadonlyArray<Member> | undefined
 }
 
 /** Time for a node to stop by itself; then it is killed. All of them together must be gone within 3 s. */
@@ -35,15 +36,9 @@ const stopGraceMs = 2_000
 const mainPath = fileURLToPath(new URL("../main.ts", import.meta.url))
 
 function serveArguments(plan: NodePlan): ReadonlyArray<string> {
-  return [
-    "serve",
-    "--data",
-    plan.directory,
-    "--id",
-    String(plan.id),
-    "--cluster",
-    formatMembers(plan.members),
-  ]
+  const words = ["serve", "--data", plan.directory]
+  if (plan.founders === undefined) return words
+  return [...words, "--id", String(plan.id), "--cluster", formatMembers(plan.founders)]
 }
 
 function quote(word: string): string {

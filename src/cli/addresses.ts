@@ -128,3 +128,18 @@ export function portBaseProblem(portBase: number): string | undefined {
   if (portBase >= portBaseMin && portBase <= portBaseMax) return undefined
   return `--port-base must be between ${portBaseMin} and ${portBaseMax}`
 }
+
+/** The port base of a node that keeps to the pattern of `npm start`, or `undefined`. */
+export function portBaseOf(node: {
+  readonly id: number
+  readonly client: Address
+}): number | undefined {
+  const portBase = node.client.port - node.id
+  return portBaseProblem(portBase) === undefined ? portBase : undefined
+}
+
+/** The id in a node's name: `n4`, or just `4`. */
+export function parseNode(text: string): number | undefined {
+  const match = /^n?([1-9]\d{0,8})$/.exec(text)
+  return match === null ? undefined : Number(match[1])
+}

@@ -3,17 +3,39 @@ import { fromHex, utf8 } from "../lib/bytes.ts"
 /**
  * Lines of an operations file, each a JSON object:
  *
- *     {"op":"put","key":"a","value":"b"}       {"op":"delete","key":"a"}
+ *     {"op":"put","key":"a","value":"b"}       {"op":"delete","key":"a"}       {"op":"add","key":"a","delta":2}
  *
- * with `keyHex` and `valueHex` in place of `key` and `value` where the bytes are not text. Empty lines are passed over.
+ * with `keyHex` and `valueHex` in place of `key` and `value` where the bytes are not text, a `delta` beyond 2^53 as text, and for puts and adds `ttlMs`. Empty lines
+ * are passed over. An atomic batch may have a condition in each line: `"ifAbsent":true`, `"ifVersion":N` (0 is absent, too), or `"ifValue":"x"` (`ifValueHex`).
  */
-export type BatchLine =
-  | { readonly op: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
-  | { readonly op: "delete"; readonly key: Uint8Array }
+export type LineExpectation =
+  | { readonly absent: true }
+  | { readonly version: number }
+  | { readonly value: Uint8Array }
 
-const fields = new Set(["op", "key", "keyHex", "value", "valueHex"])
+interface LineBase {
+  readonly key: Uint8Array
+  readonly expect?: LineExpectation
+}
 
-function bytesOf(object: Readonly<Record<string, unknown>>, name: string): Uint8Array | string {
+export type BatchLine = LineBase &
+  (
+    | { readonly op: "put"; readonly value: Uint8Array; readonly ttlMs?: number }
+    | { readonly op: "delete" }
+    | { readonly op: "add"; readonly delta: bigint; readonly ttlMs?: number }
+  )
+
+type Fields = Readonly<Record<string, unknown>>
+
+const keyFields = ["op", "key", "keyHex"]
+const conditionFields = ["ifAbsent", "ifVersion", "ifValue", "ifValueHex"]
+const ownFields = new Map<unknown, ReadonlyArray<string>>([
+  ["put", ["value", "valueHex", "ttlMs"]],
+  ["delete", []],
+  ["add", ["delta", "ttlMs"]],
+])
+
+function bytesOf(object: Fields, name: string): Uint8Array | string {
   const plain = object[name]
   const hex = object[`${name}Hex`]
   if (plain !== undefined && hex !== undefined) return `has both ${name} and ${name}Hex`
@@ -24,7 +46,42 @@ function bytesOf(object: Readonly<Record<string, unknown>>, name: string): Uint8
   return bytes ?? `${name}Hex is not hex`
 }
 
-function parseLine(line: string): BatchLine | string {
+function deltaOf({ delta }: Fields): bigint | string {
+  const isWhole = typeof delta === "number" && Number.isSafeInteger(delta)
+  const isText = typeof delta === "string" && /^-?\d{1,19}$/.test(delta)
+  return isWhole || isText
+    ? BigInt(delta)
+    : 'has no delta that is a whole number, such as "delta":2'
+}
+
+function ttlOf({ ttlMs }: Fields): { readonly ttlMs?: number } | string {
+  if (ttlMs === undefined) return {}
+  return typeof ttlMs === "number" && ttlMs > 0
+    ? { ttlMs }
+    : "has a ttlMs that is no number above 0"
+}
+
+function expectationOf(object: Fields): { readonly expect?: LineExpectation } | string {
+  const given = conditionFields.filter((name) => object[name] !== undefined)
+  if (given.length === 0) return {}
+  if (given.length > 1) return `has more than one condition: ${given.join(" and ")}`
+  const { ifAbsent, ifVersion } = object
+  switch (given[0]) {
+    case "ifAbsent":
+      return ifAbsent === true ? { expect: { absent: true } } : "has an ifAbsent that is not true"
+    case "ifVersion":
+      if (ifVersion === 0) return { expect: { absent: true } }
+      return Number.isSafeInteger(ifVersion) && (ifVersion as number) > 0
+        ? { expect: { version: ifVersion as number } }
+        : "has an ifVersion that is no version"
+    default: {
+      const value = bytesOf(object, "ifValue")
+      return typeof value === "string" ? value : { expect: { value } }
+    }
+  }
+}
+
+function parseLine(line: string, atomic: boolean): BatchLine | string {
   let parsed: unknown
   try {
     parsed = JSON.parse(line)
@@ -34,28 +91,41 @@ function parseLine(line: string): BatchLine | string {
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
     return "is not a JSON object"
   }
-  const object = parsed as Readonly<Record<string, unknown>>
-  for (const name of Object.keys(object))
-    if (!fields.has(name)) return `has an unknown field ${name}`
-  const key = bytesOf(object, "key")
-  if (typeof key === "string") return key
-  if (object.op === "delete") {
-    if (object.value !== undefined || object.valueHex !== undefined) return "deletes a value"
-    return { op: "delete", key }
+  const object = parsed as Fields
+  const { op } = object
+  const own = ownFields.get(op)
+  if (own === undefined) return 'has an op that is none of "put", "delete" and "add"'
+  for (const name of Object.keys(object)) {
+    if (keyFields.includes(name) || own.includes(name)) continue
+    if (!conditionFields.includes(name)) return `has a field ${name}, which ${op} does not take`
+    if (!atomic) return `has the condition ${name}: conditions need --atomic`
   }
-  if (object.op !== "put") return 'has an op that is neither "put" nor "delete"'
+  const key = bytesOf(object, "key")
+  const condition = expectationOf(object)
+  const ttl = ttlOf(object)
+  for (const problem of [key, condition, ttl]) if (typeof problem === "string") return problem
+  const base = { key: key as Uint8Array, ...(condition as { expect?: LineExpectation }) }
+  if (op === "delete") return { op, ...base }
+  if (op === "add") {
+    const delta = deltaOf(object)
+    return typeof delta === "string" ? delta : { op, delta, ...base, ...(ttl as object) }
+  }
   const value = bytesOf(object, "value")
-  return typeof value === "string" ? value : { op: "put", key, value }
+  if (typeof value === "string") return value
+  return { op: "put", value, ...base, ...(ttl as object) }
 }
 
 /** All operations of a file, or a sentence that names the first bad line (counted from 1). */
-export function parseBatch(source: string): ReadonlyArray<BatchLine> | string {
+export function parseBatch(
+  source: string,
+  options: { readonly atomic: boolean } = { atomic: false },
+): ReadonlyArray<BatchLine> | string {
   const result: Array<BatchLine> = []
   const lines = source.split("\n")
   for (let i = 0; i < lines.length; i++) {
     const line = (lines[i] as string).trim()
     if (line === "") continue
-    const operation = parseLine(line)
+    const operation = parseLine(line, options.atomic)
     if (typeof operation === "string") return `line ${i + 1} ${operation}`
     result.push(operation)
   }

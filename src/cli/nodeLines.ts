@@ -6,6 +6,11 @@
 const news = /^(?:\d{4}-\d\d-\d\dT\S+ (?:INFO|DEBUG|TRACE) |n\d+ is up: )/
 const keptMax = 1000
 
+/** The last word of a node that was taken out of its cluster; its exit is no failure. */
+export function tellsOfRemoval(line: string): boolean {
+  return /^kvorum: n\d+ was removed from its cluster/.test(line)
+}
+
 export class NodeLines {
   private phase: "starting" | "running" | "stopping" = "starting"
   private kept: Array<string> = []

@@ -5,8 +5,9 @@ export function nodeName(id: number): string {
   return `n${id}`
 }
 
-/** What an answer says of itself, as `--json` prints it. */
+/** What an answer says of itself, as `--json` prints it; `staleBoundMs` is null when nobody knows how old the state was. */
 export function jsonReceipt(receipt: Receipt) {
-  const { level, node, role, range, term, index } = receipt
-  return { level, node: nodeName(node), role, range, term, index }
+  const { level, node, role, range, term, index, replica, staleBoundMs } = receipt
+  const stale = staleBoundMs < 0 ? null : staleBoundMs
+  return { level, node: nodeName(node), role, range, replica, term, index, staleBoundMs: stale }
 }

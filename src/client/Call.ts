@@ -24,6 +24,8 @@ export class Call<A> {
   renewals = 0
   /** Counts through the replicas when no leader is known. */
   rotation: number
+  /** A replica would not answer although any might have: only the leader is asked from then on. */
+  wantsLeader = false
   /** The node that failed the last try. */
   avoid: NodeId | undefined
   /** The copy waited for; others may still be answered. */
@@ -69,6 +71,11 @@ export class Call<A> {
     if (!this.isUncertain || error._tag === "OutcomeUnknown") return this.finish({ error })
     const detail = `sent ${this.sends} times, last word: ${error._tag}: ${error.message}`
     this.finish({ error: new OutcomeUnknown({ detail }) })
+  }
+
+  /** Ends with an error that holds for every copy. */
+  failForSure(error: KvorumError): void {
+    this.finish({ error })
   }
 
   expire(): void {

@@ -1,17 +1,19 @@
-import { QuorumUnavailable, StorageCorrupt } from "../Errors.ts"
+import { type KvorumError, QuorumUnavailable } from "../Errors.ts"
 import type { MonotonicMs, NodeId, Version } from "../types.ts"
 import type { Refusal } from "../wire/answers.ts"
 import { Call, type Outcome } from "./Call.ts"
 import type { Connection, Waiting } from "./Connection.ts"
 import { Directory, type DirectorySettings, type NodeAnswer } from "./Directory.ts"
 import type { CallPlan, Identities } from "./plans.ts"
-import { errorOf } from "./Refusals.ts"
+import { errorOf, failureOf } from "./Refusals.ts"
 import { heardLeader, heardNotLeader, heardTime, type Route, timeOf } from "./routes.ts"
 import { expiresAt, Session, sessionWindowMax } from "./session.ts"
 
 const sweepMs = 20
 const pauseMsMin = 5
 const pauseMsMax = 200
+/** While a range has no leader each pause is part of the time for which nobody can write, and asking costs a node next to nothing. */
+const electionPauseMsMax = 40
 /** Hints followed without a pause; two nodes that point at each other must not be asked in a loop. */
 const hopsMax = 3
 const renewalsMax = 3
@@ -108,6 +110,8 @@ export class ClientCore implements Identities {
     const node = this.choose(route, call)
     const link = node === undefined ? undefined : this.directory.link(node)
     if (node === undefined || link === undefined) return this.refreshThen(call)
+    const problem = call.isUncertain ? undefined : call.plan.problem?.(route)
+    if (problem !== undefined) return queueMicrotask(() => this.end(call, failureOf(problem)))
     const connection = link.pick()
     if (connection !== undefined) return this.send(call, { route, node, connection })
     link.want((opened) => {
@@ -116,18 +120,20 @@ export class ClientCore implements Identities {
       call.trouble(`n${node} at ${link.address}: ${link.lastReason}`)
       call.avoid = node
       if (route.leader === node) route.leader = undefined
-      this.pause(call)
+      this.pause(call, electionPauseMsMax)
     })
   }
 
-  /** The leader, if known and not the one that just failed; else the replicas in turn, those at rest last. */
+  /** The leader, if known and not the one that just failed; else the replicas in turn, those at rest last. A learner leads nothing. */
   private choose<A>(route: Route, call: Call<A>): NodeId | undefined {
     const { leader } = route
-    if (leader !== undefined && leader !== call.avoid && !call.plan.anyReplica) return leader
+    const isAnywhere = call.plan.anyReplica && !call.wantsLeader
+    if (leader !== undefined && leader !== call.avoid && !isAnywhere) return leader
     const { replicas } = route.descriptor
     for (let i = 0; i < replicas.length; i++) {
       const place = replicas[(call.rotation + i) % replicas.length]
       if (place === undefined || place.node === call.avoid) continue
+      if (place.role === "learner" && !isAnywhere) continue
       if (this.directory.link(place.node)?.isDown === true) continue
       return place.node
     }
@@ -168,19 +174,19 @@ export class ClientCore implements Identities {
   }
 
   /** Tries again after a pause that doubles, with jitter. */
-  private pause<A>(call: Call<A>): void {
+  private pause<A>(call: Call<A>, mostMs = pauseMsMax): void {
     call.current = undefined
     call.attemptDeadlineAt = Number.POSITIVE_INFINITY
     call.hops = 0
     call.rotation++
-    const delayMs = Math.min(pauseMsMax, pauseMsMin * 2 ** Math.min(call.pauses++, 10))
+    const delayMs = Math.min(mostMs, pauseMsMin * 2 ** Math.min(call.pauses++, 10))
     call.timer = setTimeout(() => this.attempt(call), delayMs * (0.5 + this.settings.random() / 2))
   }
 
   /** A copy was answered. */
   answered<A>(attempt: Attempt<A>, answer: NodeAnswer): void {
     const { call, route, node } = attempt
-    if (answer._tag === "Routes" || answer._tag === "Status") {
+    if (answer._tag === "Routes" || answer._tag === "Status" || answer._tag === "Admin") {
       return attempt.connection.close("an answer of another kind than asked for")
     }
     const fromLeader = answer._tag !== "Refused" && answer.receipt.role === "leader"
@@ -195,7 +201,13 @@ export class ClientCore implements Identities {
     switch (verdict._tag) {
       case "Done":
         this.active.delete(call as Call<unknown>)
+        if (answer._tag !== "Refused") {
+          call.plan.floors?.saw(route.descriptor, answer.receipt.stateTime)
+        }
         return call.succeed(verdict.answer)
+      case "Failed":
+        this.active.delete(call as Call<unknown>)
+        return call.failForSure(failureOf(verdict.failure))
       case "Expired":
         call.refusals++
         if (isCurrent) call.current = undefined
@@ -213,13 +225,21 @@ export class ClientCore implements Identities {
   /** Too old for the range. With no copy uncertain it was never carried out, and is made anew by what is known now. */
   private expired<A>(call: Call<A>): void {
     const error = new QuorumUnavailable({ detail: "the command expired before it was taken" })
-    if (call.isUncertain || call.renewals++ >= renewalsMax) {
-      this.active.delete(call as Call<unknown>)
-      return call.fail(error)
-    }
     call.refusedWith(error)
+    if (call.isUncertain) return this.pause(call)
+    if (call.renewals++ >= renewalsMax) return this.end(call, error)
     call.plan.renew()
     this.pause(call)
+  }
+
+  /**
+   * No retry helps, so the call ends; unless an earlier copy may have been carried out, which only an answer can tell: then it goes on asking until its
+   * deadline.
+   */
+  private end<A>(call: Call<A>, error: KvorumError): void {
+    if (call.isUncertain) return this.pause(call)
+    this.active.delete(call as Call<unknown>)
+    call.fail(error)
   }
 
   private refused<A>(
@@ -232,9 +252,13 @@ export class ClientCore implements Identities {
     call.avoid = node
     switch (refusal._tag) {
       case "NotLeader":
+        // A replica that is too far behind for this read says so too.
+        call.wantsLeader = true
         heardNotLeader(route, node, refusal.leader)
-        if (refusal.leader === undefined || refusal.leader === node) return this.pause(call)
-        return call.hops++ < hopsMax ? this.attempt(call) : this.pause(call)
+        if (refusal.leader !== undefined && refusal.leader !== node && call.hops++ < hopsMax) {
+          return this.attempt(call)
+        }
+        return this.pause(call, electionPauseMsMax)
       case "RangeMoved": {
         call.avoid = undefined
         let learned = false
@@ -253,12 +277,12 @@ export class ClientCore implements Identities {
         return this.pause(call)
       case "StorageCorrupt":
         if (call.pauses < corruptPausesMax) return this.pause(call)
-        this.active.delete(call as Call<unknown>)
-        return call.fail(new StorageCorrupt({ detail: refusal.message }))
+        return this.end(call, error)
       case "DiskFull":
       case "InvalidRequest":
-        this.active.delete(call as Call<unknown>)
-        return call.fail(error)
+      // Of orders only, which do not come here.
+      case "Unfinished":
+        return this.end(call, error)
       default:
         refusal satisfies never
     }
@@ -271,7 +295,7 @@ export class ClientCore implements Identities {
     if (call.finished || call.current !== attempt) return
     call.trouble(`n${node}: ${reason}`)
     call.avoid = node
-    this.pause(call)
+    this.pause(call, electionPauseMsMax)
   }
 
   close(): void {

@@ -40,6 +40,7 @@ export class Connection {
   state: "connecting" | "hello" | "open" | "closed" = "connecting"
   /** When bytes last came in, by the clock given. */
   heardAt: MonotonicMs
+  private readonly internal: boolean
   private readonly events: ConnectionEvents
   private readonly nowMs: () => MonotonicMs
   private readonly decoder = new FrameDecoder()
@@ -55,10 +56,13 @@ export class Connection {
     readonly host: string
     readonly port: number
     readonly handshakeTimeoutMs: number
+    /** This client speaks for a node of the cluster. */
+    readonly internal: boolean
     readonly events: ConnectionEvents
     readonly nowMs: () => MonotonicMs
   }) {
     this.address = options.address
+    this.internal = options.internal
     this.events = options.events
     this.nowMs = options.nowMs
     this.heardAt = options.nowMs()
@@ -98,7 +102,7 @@ export class Connection {
     socket.setNoDelay(true)
     this.socket = socket
     this.state = "hello"
-    writeHello(this.outbox.writer)
+    writeHello(this.outbox.writer, { internal: this.internal })
     this.flush()
   }
 

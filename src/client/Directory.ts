@@ -1,6 +1,12 @@
 import type { MonotonicMs, NodeId, Version } from "../types.ts"
-import type { Answer, ClosingNotice, NamespaceInfo, NodeAddresses } from "../wire/answers.ts"
-import type { Welcome } from "../wire/native.ts"
+import type {
+  Answer,
+  ClosingNotice,
+  NamespaceInfo,
+  NodeAddresses,
+  Routes,
+} from "../wire/answers.ts"
+import type { Welcome, WireRequest } from "../wire/native.ts"
 import type { Waiting } from "./Connection.ts"
 import { NodeLink } from "./NodeLink.ts"
 import { RoutingTable } from "./routes.ts"
@@ -11,6 +17,8 @@ export interface DirectorySettings {
   readonly endpoints: ReadonlyArray<string>
   readonly connectionsPerNode: number
   readonly handshakeTimeoutMs: number
+  /** This client speaks for a node of the cluster, and may write its system namespace. */
+  readonly internal: boolean
   /** A copy not answered in this time is given up, and another sent. */
   readonly attemptTimeoutMs: number
   readonly nowMs: () => MonotonicMs
@@ -30,7 +38,8 @@ export class Directory {
   namespaces: ReadonlyArray<NamespaceInfo> = []
   private readonly byAddress = new Map<string, NodeLink>()
   private readonly byNode = new Map<NodeId, NodeLink>()
-  private clusterId: string | undefined
+  /** Of the first node that answered; others are not talked to. */
+  clusterId: string | undefined
   private clock: { readonly time: Version; readonly at: MonotonicMs } = { time: 0, at: 0 }
   private refreshing: Array<(reached: boolean) => void> | undefined
   private closed = false
@@ -55,6 +64,7 @@ export class Directory {
     const link = new NodeLink(address, {
       connectionsPerNode: this.settings.connectionsPerNode,
       handshakeTimeoutMs: this.settings.handshakeTimeoutMs,
+      internal: this.settings.internal,
       nowMs: this.settings.nowMs,
       random: this.settings.random,
       welcomed: (welcomedLink, welcome) => this.welcomed(welcomedLink, welcome),
@@ -89,6 +99,10 @@ export class Directory {
         this.byNode.set(id, this.linkTo(client))
       }
     }
+    // One that is not of the cluster any more; one that answers is, whoever has not heard of it yet.
+    for (const [id, link] of this.byNode) {
+      if (!link.isOpen && !nodes.some((node) => node.id === id)) this.byNode.delete(id)
+    }
   }
 
   /** Asks one node after another for routes; calls back once, with whether any answered. */
@@ -111,10 +125,40 @@ export class Directory {
     this.ask(link, "AskRoutes", (answer) => {
       if (answer?._tag !== "Routes") return this.refreshFrom(candidates, index + 1)
       this.namespaces = answer.routes.namespaces
-      this.learnNodes(answer.routes.nodes)
-      for (const report of answer.routes.ranges) this.table.report(report)
+      this.learn(answer.routes)
       this.refreshed(true)
     })
+  }
+
+  private learn(routes: Routes): void {
+    this.learnNodes(routes.nodes)
+    for (const report of routes.ranges) this.table.report(report)
+  }
+
+  /**
+   * Asks every node for its routes, because one may not have heard yet of a namespace or range that another knows. Of two namespaces of one name the later
+   * counts.
+   */
+  refreshFromAll(callback: () => void): void {
+    this.askAll("AskRoutes", (answers) => {
+      const namespaces = new Map<string, NamespaceInfo>()
+      for (const answer of answers.values()) {
+        if (answer?._tag !== "Routes") continue
+        this.learn(answer.routes)
+        for (const namespace of answer.routes.namespaces) {
+          const known = namespaces.get(namespace.name)
+          if (known === undefined || known.id < namespace.id) {
+            namespaces.set(namespace.name, namespace)
+          }
+        }
+      }
+      if (namespaces.size > 0) this.namespaces = [...namespaces.values()]
+      callback()
+    })
+  }
+
+  namespace(name: string): NamespaceInfo | undefined {
+    return this.namespaces.find((each) => each.name === name)
   }
 
   private refreshed(reached: boolean): void {
@@ -129,22 +173,46 @@ export class Directory {
     question: "AskRoutes" | "AskStatus",
     callback: (answer: NodeAnswer | undefined) => void,
   ): void {
+    const timeoutMs = this.settings.attemptTimeoutMs
+    this.askOnce(link, { _tag: question, id: 0 }, timeoutMs, (answer) =>
+      callback(answer === "unsent" ? undefined : answer),
+    )
+  }
+
+  /**
+   * One request to one node. `unsent`: it did not leave, as far as is known before the time is over; `undefined`: it left, and no answer came.
+   */
+  askOnce(
+    link: NodeLink,
+    request: WireRequest,
+    timeoutMs: number,
+    callback: (answer: NodeAnswer | "unsent" | undefined) => void,
+  ): void {
     let open = true
-    const settle = (answer: NodeAnswer | undefined) => {
+    let sent = false
+    const settle = (answer: NodeAnswer | "unsent" | undefined) => {
       if (!open) return
       open = false
       clearTimeout(timer)
       callback(answer)
     }
-    const timer = setTimeout(() => settle(undefined), this.settings.attemptTimeoutMs)
+    const timer = setTimeout(() => settle(sent ? undefined : "unsent"), timeoutMs)
     const waiting: Waiting = { answered: settle, lost: () => settle(undefined) }
     link.want(
       (connection) => {
-        if (connection?.send({ _tag: question, id: 0 }, waiting) !== true) settle(undefined)
+        if (!open) return
+        sent = connection?.send(request, waiting) === true
+        if (!sent) settle("unsent")
       },
       // Someone wants to know about this very node.
-      { evenIfResting: question === "AskStatus" },
+      { evenIfResting: request._tag !== "AskRoutes" },
     )
+  }
+
+  /** Every link known, those in use first. */
+  links(): ReadonlyArray<NodeLink> {
+    const links = [...new Set([...this.byNode.values(), ...this.byAddress.values()])]
+    return links.sort((left, right) => Number(right.isOpen) - Number(left.isOpen))
   }
 
   /**

@@ -14,6 +14,7 @@ export function parseAddress(address: string): { host: string; port: number } | 
 export interface LinkSettings {
   readonly connectionsPerNode: number
   readonly handshakeTimeoutMs: number
+  readonly internal: boolean
   readonly nowMs: () => MonotonicMs
   readonly random: () => number
   /** A string is why this node is not to be talked to. */
@@ -90,6 +91,7 @@ export class NodeLink {
         host: target.host,
         port: target.port,
         handshakeTimeoutMs: this.settings.handshakeTimeoutMs,
+        internal: this.settings.internal,
         nowMs: this.settings.nowMs,
         events: {
           opened: (connection, welcome) => {

@@ -10,6 +10,11 @@ import {
   StorageCorrupt,
 } from "../Errors.ts"
 import type { Refusal } from "../wire/answers.ts"
+import type { Failure } from "./plans.ts"
+
+export function failureOf({ error, detail }: Failure): KvorumError {
+  return error === "RangeMoved" ? new RangeMoved({ detail }) : new InvalidRequest({ detail })
+}
 
 /** The error that a caller sees when a refusal was the last word. */
 export function errorOf(refusal: Refusal): KvorumError {
@@ -39,6 +44,8 @@ export function errorOf(refusal: Refusal): KvorumError {
       })
     case "StorageCorrupt":
       return new StorageCorrupt({ detail: refusal.message })
+    case "Unfinished":
+      return new OutcomeUnknown({ detail: refusal.message })
     default:
       return refusal satisfies never
   }

@@ -86,10 +86,12 @@ export class RoutingTable {
       undefined,
     )
     const kept = this.routes.filter((route) => route !== own && !overlapping.includes(route))
-    const isMember = descriptor.replicas.some((place) => place.node === own?.leader)
+    // A half of a split is first led by whoever led the whole; its terms are its own.
+    const leader = own === undefined ? latest?.leader : own.leader
+    const isMember = descriptor.replicas.some((place) => place.node === leader)
     kept.push({
       descriptor,
-      leader: isMember ? own?.leader : undefined,
+      leader: isMember ? leader : undefined,
       leaderTerm: isMember ? (own?.leaderTerm ?? 0) : 0,
       rangeTime: latest?.rangeTime ?? 0,
       rangeTimeAt: latest?.rangeTimeAt ?? 0,

@@ -1,7 +1,8 @@
 import type { Disk } from "../disk/disk.ts"
 import { decodeSegmentHeader, type RecordView, recordTypes } from "../journal/format.ts"
+import { spans } from "../journal/spans.ts"
+import { readStanding, standingText } from "../journal/standing.ts"
 import { readWhole, recordName, recordsOf, segmentBytes } from "./journalCheck.ts"
-import { spans } from "./journalSpans.ts"
 import { bytesText } from "./keyText.ts"
 
 const previewBytes = 32
@@ -48,7 +49,10 @@ function recordText(record: RecordView): string {
     case recordTypes.reset:
       return `${group}  log begins after ${index}@${term}`
     case recordTypes.checkpoint:
-      return `${group}  term ${term}  last entry ${index}  ${data.length} bytes`
+    case recordTypes.standing: {
+      const standing = readStanding(record)
+      return `${group}  ${standing === undefined ? `${data.length} bytes` : standingText(standing)}`
+    }
     default:
       return group
   }

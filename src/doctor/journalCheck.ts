@@ -6,11 +6,12 @@ import {
   recordTypes,
   segmentHeaderBytes,
 } from "../journal/format.ts"
+import { gapsOf } from "../journal/gaps.ts"
 import { recoverFiles } from "../journal/recovery.ts"
 import { isUnfinished, segmentNumber, segmentPath } from "../journal/segments.ts"
+import { type SegmentBytes, type Span, spans } from "../journal/spans.ts"
 import type { Lsn } from "../types.ts"
 import { DryDisk } from "./dryDisk.ts"
-import { type SegmentBytes, type Span, spans } from "./journalSpans.ts"
 import { sizeText } from "./keyText.ts"
 import type { Findings } from "./report.ts"
 
@@ -31,6 +32,10 @@ export interface GroupReport {
   readonly firstIndex: number
   readonly lastIndex: number
   readonly sizeBytes: number
+  /** Entries that damage took, in runs. */
+  readonly missing: ReadonlyArray<{ readonly from: number; readonly to: number }>
+  /** Damage may have taken what it promised. */
+  readonly isUnsure: boolean
 }
 
 export interface JournalReport {
@@ -38,6 +43,9 @@ export interface JournalReport {
   /** As recovery finds them; `undefined` when it refuses the journal. */
   readonly groups: ReadonlyArray<GroupReport> | undefined
 }
+
+/** Runs of missing entries that are told of one group. */
+const gapsShown = 8
 
 /** A segment whose header could be read, or follows from its neighbours. */
 interface KnownSegment {
@@ -75,7 +83,8 @@ export function recordName(type: number): string {
  * whose word is final on what a start would refuse.
  *
  * A place without a whole batch is a hole if a batch behind it states that bytes beyond that place were durable; otherwise
- * it is the torn tail of writes that were never acknowledged (journal/recovery.ts).
+ * it is the torn tail of writes that were never acknowledged (journal/recovery.ts). What a hole took from each group, recovery tells: the node starts all the
+ * same, and asks the other replicas for it.
  */
 export class JournalCheck {
   private readonly disk: Disk
@@ -224,7 +233,7 @@ export class JournalCheck {
       () =>
         recoverFiles(new DryDisk(disk), directory, 1024 * 1024)
           .replay.groups()
-          .map(({ key, hardState, places }) => ({
+          .map(({ key, hardState, places, isUnsure }) => ({
             range: key.range,
             replica: key.replica,
             term: hardState.term,
@@ -232,6 +241,8 @@ export class JournalCheck {
             firstIndex: places.baseIndex + 1,
             lastIndex: places.lastIndex,
             sizeBytes: places.sizeBytes,
+            missing: gapsOf(places, gapsShown).map(({ from, to }) => ({ from, to })),
+            isUnsure,
           })),
       directory,
     )

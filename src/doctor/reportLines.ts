@@ -117,6 +117,25 @@ function groupLines(groups: ReadonlyArray<GroupReport>): ReadonlyArray<string> {
       ]),
     ]),
     ...(rest === 0 ? [] : [`  and ${count(rest, "more group")}`]),
+    ...groups.flatMap(lossLines),
+  ]
+}
+
+/** What holes in the journal took from a group, and what becomes of it. */
+function lossLines({ range, replica, missing, isUnsure }: GroupReport): ReadonlyArray<string> {
+  const group = `  ${range}/${replica}`
+  const runs = missing.map(({ from, to }) => (from === to ? `${from}` : `${from} to ${to}`))
+  return [
+    ...(runs.length === 0
+      ? []
+      : [
+          `${group} misses ${runs.join(", ")} of its entries: a node that starts asks the other replicas for them, and leads nobody before`,
+        ]),
+    ...(isUnsure
+      ? [
+          `${group} may have promised what is lost: it takes no part before all other replicas have said where they stand`,
+        ]
+      : []),
   ]
 }
 

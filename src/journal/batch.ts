@@ -5,7 +5,7 @@ import { batchHeaderBytes, type RecordFields, writeRecord } from "./format.ts"
 import type { JournalGroup } from "./group.ts"
 import type { Segment } from "./segments.ts"
 
-/** An entry copied to a newer segment. Its old place counts until the batch is durable. */
+/** An entry copied to a newer segment, whose old place counts until the batch is durable; or one that was missing (`oldLsn` = noLsn). */
 export interface Rewrite {
   readonly group: JournalGroup
   readonly index: LogIndex

@@ -28,7 +28,7 @@ import type { LogIndex, Lsn, RangeId, ReplicaId, Term } from "../types.ts"
  *        8  length u32, header included
  *       12  records u32
  *       16  checkpoint records among them, all at the front u32
- *       20  zero u32
+ *       20  standing records among them, all at the end u32
  *       24  LSN of this header u64
  *       32  durable LSN when it was written u64
  *
@@ -46,14 +46,13 @@ import type { LogIndex, Lsn, RangeId, ReplicaId, Term } from "../types.ts"
  *
  * The first 64 bytes of a segment keep their layout in every later version, so that a newer format
  * is told from damage. A batch that begins a segment holds a checkpoint record of every group known
- * before it, and its durable LSN is where the content of the segment before it ends.
+ * before it, and its durable LSN is where the content of the segment before it ends. A batch with records ends
+ * with a standing record of every group that it speaks of, so that what a damaged record said shows a second time.
  */
-export const formatVersion = 1
+export const formatVersion = 2
 export const segmentHeaderBytes = 64
 export const batchHeaderBytes = 40
 export const recordHeaderBytes = 52
-/** Data of a checkpoint record: vote u64, commit u64, base index u64. */
-export const checkpointDataBytes = 24
 
 /**
  * What the numbers of a record header mean, by type. Stored: do not change these values.
@@ -63,8 +62,9 @@ export const checkpointDataBytes = 24
  * - release: the log begins after (index, term); what lies above stays.
  * - reset: the log is empty and begins after (index, term).
  * - destroy: the replica is gone, its records with it.
- * - checkpoint: index = last index, term of the hard state, previous term = base term; the rest in
- *   its data.
+ * - checkpoint, standing: the state of a group before this segment, and after this batch (standing.ts):
+ *   index = last index, term of the hard state, previous term = base term; the rest in its data, flags
+ *   in its kind.
  */
 export const recordTypes = {
   append: 1,
@@ -74,6 +74,7 @@ export const recordTypes = {
   reset: 5,
   destroy: 6,
   checkpoint: 7,
+  standing: 8,
 } as const
 
 const segmentMagic = utf8("KVRMJRNL")
@@ -145,6 +146,7 @@ export interface BatchHeader {
   readonly lengthBytes: number
   readonly recordCount: number
   readonly checkpointCount: number
+  readonly standingCount: number
   readonly lsn: Lsn
   readonly durableLsn: Lsn
 }
@@ -160,7 +162,7 @@ export function patchBatchHeader(writer: ByteWriter, header: BatchHeader): void 
   writer.patchU32(8, header.lengthBytes)
   writer.patchU32(12, header.recordCount)
   writer.patchU32(16, header.checkpointCount)
-  writer.patchU32(20, 0)
+  writer.patchU32(20, header.standingCount)
   u64(24, header.lsn)
   u64(32, header.durableLsn)
   writer.patchU32(4, crc32(writer.bytes().subarray(8, batchHeaderBytes)))
@@ -188,6 +190,7 @@ export function readBatchHeader(
     lengthBytes,
     recordCount: view.getUint32(offset + 12, true),
     checkpointCount: view.getUint32(offset + 16, true),
+    standingCount: view.getUint32(offset + 20, true),
     lsn,
     durableLsn,
   }

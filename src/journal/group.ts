@@ -1,164 +1,105 @@
 import { assert } from "../lib/assert.ts"
-import { ByteWriter } from "../lib/byteWriter.ts"
-import type { LogIndex, Lsn, RangeId, ReplicaId, Term } from "../types.ts"
-import type { Batch } from "./batch.ts"
-import { EntryReader } from "./entryReader.ts"
+import type { LogIndex, Lsn, Term } from "../types.ts"
+import type { Batch, Rewrite } from "./batch.ts"
 import { recordHeaderBytes, recordTypes } from "./format.ts"
-import type { GroupIndex } from "./groupIndex.ts"
-import type { Segment, Segments } from "./segments.ts"
-import type { Cached, TailCache } from "./tailCache.ts"
+import { fitting } from "./gaps.ts"
+import { termMissing } from "./groupIndex.ts"
+import { GroupState, type JournalParts, type ReplayedState } from "./groupState.ts"
+import { assertWhole, type GroupKey, type LoggedEntry, type LoggedHardState } from "./logged.ts"
+import type { Segment } from "./segments.ts"
+import {
+  type LogMark,
+  reaches,
+  standingData,
+  standingFields,
+  standingRecordBytes,
+} from "./standing.ts"
 
-export interface GroupKey {
-  readonly range: RangeId
-  readonly replica: ReplicaId
-}
+export type { GroupKey, JournalParts, LoggedEntry, LoggedHardState }
 
-/** Order of groups wherever one shows: by range, then replica. */
-export function compareKeys(left: GroupKey, right: GroupKey): number {
-  return left.range - right.range || left.replica - right.replica
-}
-
-/** One position of a log. `data` must never change after it was appended. */
-export interface LoggedEntry {
-  readonly index: LogIndex
-  readonly term: Term
-  readonly kind: number
-  readonly data: Uint8Array
-}
-
-export interface LoggedHardState {
-  readonly term: Term
-  /** Replica voted for in `term`; 0 = none. */
-  readonly vote: ReplicaId
-  /** May be older than what was set before a crash. */
-  readonly commit: LogIndex
-}
-
-/** What a checkpoint record says of a group: its state as the batches before it left it. */
-export interface GroupCheckpoint extends LoggedHardState {
-  readonly baseIndex: LogIndex
-  readonly baseTerm: Term
-  lastIndex: LogIndex
-}
-
-/** What a group uses of its journal. */
-export interface JournalParts {
-  /** The batch that is gathering now. */
-  readonly batch: Batch
-  readonly segments: Segments
-  readonly cache: TailCache
-  readonly durableLsn: Lsn
-  forget(group: JournalGroup): void
-}
-
-/** What is stored as u64 has to come back as it was. */
-function assertWhole(...values: ReadonlyArray<number>): void {
-  for (const value of values) {
-    assert(Number.isSafeInteger(value) && value >= 0, () => `${value} is a whole number`)
-  }
-}
+/** Where an entry lay that is missing. */
+export const noLsn: Lsn = -1
+/** A log that was longer by more entries than this is not made longer by missing ones. */
+const missingMax = 1_000_000
 
 /**
  * The log and hard state of one replica of a range. Changes show to reads at once and are durable
  * with the batch that the next `cut` makes. Reads satisfy the Raft core's `LogStorage`.
  */
-export class JournalGroup {
-  readonly key: GroupKey
-  /** State as of the last batch cut; undefined while no batch holds a record of this group. */
-  checkpoint: GroupCheckpoint | undefined
-  private state: LoggedHardState
-  private readonly places: GroupIndex
-  private readonly parts: JournalParts
-  private readonly cached = new Map<LogIndex, Cached>()
+export class JournalGroup extends GroupState {
   /** Entries from this index on have been gathered but not cut. */
   private firstGathered: LogIndex
   private touched = false
   private commitLags = false
   private releaseLags = false
-  private destroyed = false
+  /** Missing entries that the journal has been given, and that are not durable yet. */
+  private readonly filling = new Set<LogIndex>()
 
-  constructor(parts: JournalParts, key: GroupKey, state: LoggedHardState, places: GroupIndex) {
-    assertWhole(key.range, key.replica)
-    this.parts = parts
-    this.key = key
-    this.state = state
-    this.places = places
-    this.firstGathered = places.lastIndex + 1
+  constructor(parts: JournalParts, key: GroupKey, replayed: ReplayedState) {
+    super(parts, key, replayed)
+    this.firstGathered = replayed.places.lastIndex + 1
   }
 
-  get hardState(): LoggedHardState {
-    return this.state
-  }
+  // ---- What damage took
 
-  /** Index of the oldest entry kept; `lastIndex + 1` when none is. */
-  get firstIndex(): LogIndex {
-    return this.places.baseIndex + 1
-  }
-
-  /** Index of the newest entry; `firstIndex - 1` when none is. */
-  get lastIndex(): LogIndex {
-    return this.places.lastIndex
-  }
-
-  /** Bytes of the records of the entries kept. */
-  get sizeBytes(): number {
-    return this.places.sizeBytes
+  /** Remembers what was promised before a change that may take it out of the log, as long as the log does not reach it. */
+  private keepFloor(promised: LogMark | undefined): void {
+    this.floor = promised !== undefined && !reaches(this.ownEnd, promised) ? promised : undefined
   }
 
   /**
-   * Bytes of the records of the entries above `index`, which may lie outside the log. Takes time by
-   * the entries counted.
+   * Puts entries of a peer where they are missing, as far as they fit, and returns how many did. The caller knows that the peer's log agrees with this one
+   * on both sides (`Gap`). They count once they are durable.
    */
-  sizeBytesAbove(index: LogIndex): number {
-    if (index <= this.places.baseIndex) return this.places.sizeBytes
-    let sum = 0
-    for (let i = index + 1; i <= this.lastIndex; i++) sum += this.places.sizeAt(i)
-    return sum
+  fill(entries: ReadonlyArray<LoggedEntry>): number {
+    const placed = fitting(this.places, entries)
+    for (const entry of placed) {
+      const { index, term } = entry
+      if (this.filling.has(index)) continue
+      const batch = this.touch()
+      const before = placed[index - (placed[0] as LoggedEntry).index - 1]?.term
+      // 0 where it is not known.
+      const previousTerm = before ?? Math.max(0, this.places.termAt(index - 1) as Term)
+      const fields = this.fields(recordTypes.rewrite, entry.kind, entry, previousTerm)
+      const place = batch.record(fields, entry.data)
+      const sizeBytes = recordHeaderBytes + entry.data.length
+      this.filling.add(index)
+      batch.rewrites.push({ group: this, index, term, oldLsn: noLsn, sizeBytes, place })
+    }
+    return placed.length
   }
 
-  /** Term at `index`, for firstIndex - 1 <= index <= lastIndex; `undefined` outside. */
-  term(index: LogIndex): Term | undefined {
-    return this.places.termAt(index)
+  /** Entries from `from` up to `to` are not what a peer with the same log further on has there: they are missing too. */
+  disown(from: LogIndex, to: LogIndex): void {
+    this.touch()
+    for (let index = Math.max(from, this.firstIndex); index <= to; index++) {
+      this.lose(index)
+      if (this.places.sizeAt(index) === 0) this.places.lose(index, termMissing)
+    }
   }
 
   /**
-   * Entries from `from` up to, not including, `to`: at least one, then as many as fit `maxBytes` of
-   * data. Requires firstIndex <= from < to <= lastIndex + 1. Throws `StorageCorruption` when the
-   * file no longer holds what was written.
+   * Ends the doubt about an unsure group. `term` is the largest in which it can have promised anything, `floor` the furthest log that any of those has
+   * who could have made use of its promises. In that term it votes for nobody.
    */
-  entries(from: LogIndex, to: LogIndex, maxBytes: number): ReadonlyArray<LoggedEntry> {
-    assert(
-      from >= this.firstIndex && from < to && to <= this.lastIndex + 1,
-      () => `entries ${from} to ${to} lie in ${this.firstIndex} to ${this.lastIndex}`,
-    )
-    const result: Array<LoggedEntry> = []
-    let usedBytes = 0
-    for (let index = from; index < to; index++) {
-      usedBytes += this.places.sizeAt(index) - recordHeaderBytes
-      if (usedBytes > maxBytes && index > from) break
-      result.push(this.cached.get(index)?.entry ?? this.readEntry(index))
+  settle(term: Term, floor: LogMark): void {
+    assert(this.unsure, "the group is unsure")
+    this.touch()
+    this.unsure = false
+    const { ownEnd, places } = this
+    const least = Math.max(term, ownEnd.term, this.state.term)
+    this.state = { term: least, vote: this.key.replica, commit: this.state.commit }
+    this.writeHardState()
+    if (reaches(ownEnd, floor)) return
+    const longer = floor.index - ownEnd.index
+    if (longer > 0 && longer <= missingMax) {
+      places.pushMissing(floor.index, floor.term)
+      this.firstGathered = places.lastIndex + 1
     }
-    return result
+    this.keepFloor(floor)
   }
 
-  private readEntry(index: LogIndex): LoggedEntry {
-    assert(this.isDurable(index), () => `entry ${index} is durable`)
-    const { term, kind, data } = this.reader().read(index)
-    return { index, term, kind, data }
-  }
-
-  /** Gives `visit` the data of every entry from `from` on, each valid during its call. All must be durable. Throws as `entries` does. */
-  forEachData(from: LogIndex, visit: (data: Uint8Array, index: LogIndex) => void): void {
-    const reader = this.reader()
-    for (let index = from; index <= this.lastIndex; index++) {
-      assert(this.isDurable(index), () => `entry ${index} is durable`)
-      visit(reader.readOn(index).data, index)
-    }
-  }
-
-  private reader(): EntryReader {
-    return new EntryReader(this.key, this.places, this.parts.segments)
-  }
+  // ---- What the core writes
 
   /** Adds entries with consecutive indexes, dropping what was held from the first of them on. */
   append(entries: ReadonlyArray<LoggedEntry>): void {
@@ -169,6 +110,7 @@ export class JournalGroup {
       () => `entry ${first.index} follows on ${this.firstIndex} to ${this.lastIndex}`,
     )
     const batch = this.touch()
+    const { promised } = this
     if (first.index <= this.lastIndex) {
       this.free(first.index, this.lastIndex)
       this.places.truncateFrom(first.index)
@@ -184,6 +126,7 @@ export class JournalGroup {
       this.places.push(entry.term, -1 - offset, recordHeaderBytes + entry.data.length)
       this.cached.set(entry.index, this.parts.cache.add(this, entry))
     }
+    if (promised !== undefined) this.keepFloor(promised)
   }
 
   /**
@@ -196,7 +139,7 @@ export class JournalGroup {
     assert(this.firstGathered === places.lastIndex + 1, "no entry of the group is gathered")
     places.push(term, lsn, sizeBytes)
     this.firstGathered++
-    checkpoint.lastIndex++
+    this.checkpoint = { ...checkpoint, lastIndex: places.lastIndex, lastTerm: term }
     segment.liveCount++
     segment.liveBytes += sizeBytes
   }
@@ -237,15 +180,16 @@ export class JournalGroup {
   }
 
   /**
-   * Entries up to and including `index` are no longer needed. Not durable by itself; a crash may
+   * Entries up to and including `index`, which has `term`, are no longer needed. Not durable by itself; a crash may
    * bring them back.
    */
-  release(index: LogIndex): void {
+  release(index: LogIndex, term: Term = this.places.termAt(index) as Term): void {
     if (index < this.firstIndex) return
     assert(index <= this.lastIndex, () => `${index} is at most ${this.lastIndex}`)
+    assert(term >= 0, () => `the term of ${index} is known`)
     this.lag()
     this.free(this.firstIndex, index)
-    this.places.releaseThrough(index, this.places.termAt(index) as Term)
+    this.places.releaseThrough(index, term)
     this.firstGathered = Math.max(this.firstGathered, this.firstIndex)
     this.releaseLags = true
   }
@@ -257,8 +201,10 @@ export class JournalGroup {
   resetTo(index: LogIndex, term: Term): void {
     assertWhole(index, term)
     const batch = this.touch()
+    const { promised } = this
     this.free(this.firstIndex, this.lastIndex)
     this.places.reset(index, term)
+    this.keepFloor(promised)
     this.firstGathered = index + 1
     this.releaseLags = false
     batch.record(this.fields(recordTypes.reset, 0, { index, term }, 0))
@@ -273,10 +219,6 @@ export class JournalGroup {
     batch.record(this.fields(recordTypes.destroy, 0, { index: 0, term: 0 }, 0))
     this.destroyed = true
     this.parts.forget(this)
-  }
-
-  get isDestroyed(): boolean {
-    return this.destroyed
   }
 
   /** The batch under way gets a record of this group, and is wanted. */
@@ -310,6 +252,7 @@ export class JournalGroup {
   private free(from: LogIndex, to: LogIndex): void {
     const { batch, segments } = this.parts
     for (let index = from; index <= to; index++) {
+      if (this.places.sizeAt(index) === 0) continue
       const lsn = this.places.lsnAt(index)
       if (lsn >= 0) batch.free(segments.find(lsn), this.places.sizeAt(index))
       this.uncache(index)
@@ -322,6 +265,7 @@ export class JournalGroup {
     const { places } = this
     for (let index = this.firstGathered; index <= places.lastIndex; index++) {
       const sizeBytes = places.sizeAt(index)
+      if (sizeBytes === 0) continue
       const lsn = recordsLsn + (-1 - places.lsnAt(index))
       places.place(index, places.termAt(index) as Term, lsn, sizeBytes)
       segment.liveCount++
@@ -332,34 +276,40 @@ export class JournalGroup {
   }
 
   private keepCheckpoint(): void {
-    const { baseIndex, baseTerm, lastIndex } = this.places
-    this.checkpoint = this.destroyed ? undefined : { ...this.state, baseIndex, baseTerm, lastIndex }
+    this.checkpoint = this.destroyed ? undefined : this.standing()
+  }
+
+  /** Bytes that `writeStanding` adds. */
+  get standingBytes(): number {
+    return standingRecordBytes(this.floor)
+  }
+
+  /** Says at the end of a batch where its records leave the group. */
+  writeStanding(batch: Batch): void {
+    const standing = this.standing()
+    batch.record(standingFields(recordTypes.standing, this.key, standing), standingData(standing))
   }
 
   /** Adds a checkpoint record to the start of a segment. */
   writeCheckpoint(batch: Batch): void {
     const { checkpoint } = this
     assert(checkpoint !== undefined, "the group was written before")
-    const data = new ByteWriter(32)
-    data.u64(checkpoint.vote)
-    data.u64(checkpoint.commit)
-    data.u64(checkpoint.baseIndex)
-    const place = { index: checkpoint.lastIndex, term: checkpoint.term }
-    const fields = this.fields(recordTypes.checkpoint, 0, place, checkpoint.baseTerm)
-    batch.record(fields, data.bytes())
+    const fields = standingFields(recordTypes.checkpoint, this.key, checkpoint)
+    batch.record(fields, standingData(checkpoint))
   }
 
   /**
    * Copies the entry into the batch under way, if it lies in `segment`. Returns the bytes added.
    */
   rewrite(index: LogIndex, segment: Segment): number {
+    if (this.places.sizeAt(index) === 0) return 0
     const oldLsn = this.places.lsnAt(index)
     const inside = oldLsn >= segment.baseLsn && oldLsn < segment.baseLsn + segment.sizeBytes
     if (!inside) return 0
     const [entry] = this.entries(index, index + 1, 0)
-    assert(entry !== undefined, () => `entry ${index} is held`)
+    if (entry === undefined) return 0
     const batch = this.touch()
-    const previousTerm = this.places.termAt(index - 1) as Term
+    const previousTerm = Math.max(0, this.places.termAt(index - 1) as Term)
     const fields = this.fields(recordTypes.rewrite, entry.kind, entry, previousTerm)
     const place = batch.record(fields, entry.data)
     const sizeBytes = this.places.sizeAt(index)
@@ -367,33 +317,30 @@ export class JournalGroup {
     return sizeBytes
   }
 
-  /** Whether the entry still is the one of `term` at `lsn`. */
-  holds(index: LogIndex, term: Term, lsn: Lsn): boolean {
+  /** Whether the entry still lies where it was copied from, or is still missing. */
+  wants({ index, term, oldLsn }: Rewrite): boolean {
     if (index < this.firstIndex || index > this.lastIndex) return false
-    return this.places.termAt(index) === term && this.places.lsnAt(index) === lsn
+    const isMissing = this.places.sizeAt(index) === 0
+    const known = this.places.termAt(index)
+    if (oldLsn === noLsn) return isMissing && (known === term || known === termMissing)
+    return !isMissing && known === term && this.places.lsnAt(index) === oldLsn
   }
 
-  /** A copy of the entry is durable at `lsn`. */
-  move(index: LogIndex, lsn: Lsn): void {
-    this.places.place(index, this.places.termAt(index) as Term, lsn, this.places.sizeAt(index))
+  /** The copy of the entry is durable. */
+  move({ index, term, place, sizeBytes }: Rewrite): void {
+    this.places.place(index, term, place, sizeBytes)
   }
 
-  isDurable(index: LogIndex): boolean {
-    const lsn = this.places.lsnAt(index)
-    return lsn >= 0 && lsn < this.parts.durableLsn
-  }
-
-  uncache(index: LogIndex): void {
-    const cached = this.cached.get(index)
-    if (cached === undefined) return
-    this.cached.delete(index)
-    this.parts.cache.forget(cached)
+  /** A copy that filled a gap is durable, or was in vain. */
+  filled(index: LogIndex): void {
+    this.filling.delete(index)
   }
 
   /** All that the group holds was read back: counts its entries into their segments. */
   recovered(): void {
     this.keepCheckpoint()
     for (let index = this.firstIndex; index <= this.lastIndex; index++) {
+      if (this.places.sizeAt(index) === 0) continue
       const segment = this.parts.segments.find(this.places.lsnAt(index))
       segment.liveCount++
       segment.liveBytes += this.places.sizeAt(index)

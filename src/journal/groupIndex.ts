@@ -1,15 +1,14 @@
 import { assert } from "../lib/assert.ts"
 import type { LogIndex, Lsn, Term } from "../types.ts"
 
-/**
- * Term of an entry that a checkpoint lists and whose record has not been met yet. Only recovery
- * sees it.
- */
+/** Term of a missing entry of which nothing but the index is known. */
 export const termMissing = -1
 
 /**
  * Where the entries of one group's log lie: index -> (term, LSN of the record, its size), in flat
  * arrays. The log begins after (baseIndex, baseTerm).
+ *
+ * An entry of size 0 is missing: the log has it, but its record is damaged or was not met (yet). Its term may be known all the same.
  *
  * An LSN below zero stands for an entry that has been gathered but not cut into a batch yet; `-1 -
  * lsn` is then its offset among the records gathered.
@@ -19,6 +18,8 @@ export class GroupIndex {
   baseTerm: Term = 0
   /** Entries held. */
   count = 0
+  /** Entries among them that are missing. */
+  missingCount = 0
   /** Bytes of their records. */
   sizeBytes = 0
   private terms = new Float64Array(8)
@@ -47,7 +48,7 @@ export class GroupIndex {
     return this.lsns[this.slot(index)] as number
   }
 
-  /** Bytes of the record, header included. */
+  /** Bytes of the record, header included; 0 = missing. */
   sizeAt(index: LogIndex): number {
     return this.sizes[this.slot(index)] as number
   }
@@ -60,6 +61,7 @@ export class GroupIndex {
     this.lsns[slot] = lsn
     this.sizes[slot] = sizeBytes
     this.sizeBytes += sizeBytes
+    if (sizeBytes === 0) this.missingCount++
   }
 
   private makeRoom(): void {
@@ -82,21 +84,39 @@ export class GroupIndex {
     const slot = this.slot(index)
     this.terms[slot] = term
     this.lsns[slot] = lsn
-    this.sizeBytes += sizeBytes - (this.sizes[slot] as number)
+    const before = this.sizes[slot] as number
+    this.sizeBytes += sizeBytes - before
+    this.missingCount += (sizeBytes === 0 ? 1 : 0) - (before === 0 ? 1 : 0)
     this.sizes[slot] = sizeBytes
+  }
+
+  /** The entry is missing, whatever was held of it. */
+  lose(index: LogIndex, term: Term): void {
+    this.place(index, term, 0, 0)
+  }
+
+  /** Adds entries that are missing, up to `last`, which has `term`. */
+  pushMissing(last: LogIndex, term: Term): void {
+    while (this.lastIndex < last) this.push(this.lastIndex + 1 === last ? term : termMissing, 0, 0)
+  }
+
+  private uncount(index: LogIndex): void {
+    const sizeBytes = this.sizeAt(index)
+    this.sizeBytes -= sizeBytes
+    if (sizeBytes === 0) this.missingCount--
   }
 
   /** Drops the entries from `index` on. */
   truncateFrom(index: LogIndex): void {
     assert(index > this.baseIndex, () => `${index} lies above ${this.baseIndex}`)
-    for (let i = index; i <= this.lastIndex; i++) this.sizeBytes -= this.sizeAt(i)
+    for (let i = index; i <= this.lastIndex; i++) this.uncount(i)
     this.count = Math.min(this.count, index - this.baseIndex - 1)
   }
 
   /** Drops the entries up to and including `index`; the log then begins after it. */
   releaseThrough(index: LogIndex, term: Term): void {
     assert(index >= this.baseIndex && index <= this.lastIndex, () => `${index} is in the log`)
-    for (let i = this.baseIndex + 1; i <= index; i++) this.sizeBytes -= this.sizeAt(i)
+    for (let i = this.baseIndex + 1; i <= index; i++) this.uncount(i)
     this.head += index - this.baseIndex
     this.count -= index - this.baseIndex
     this.baseIndex = index
@@ -110,14 +130,23 @@ export class GroupIndex {
     this.baseTerm = term
     this.head = 0
     this.count = 0
+    this.missingCount = 0
     this.sizeBytes = 0
   }
 
-  /** The oldest entry whose record has not been met, or 0. Only recovery has any. */
-  firstMissing(): LogIndex {
-    for (let i = 0; i < this.count; i++) {
-      if (this.terms[this.head + i] === termMissing) return this.baseIndex + 1 + i
+  /** The oldest missing entry from `from` on. */
+  firstMissing(from: LogIndex = 0): LogIndex | undefined {
+    if (this.missingCount === 0) return undefined
+    for (let i = Math.max(from, this.baseIndex + 1); i <= this.lastIndex; i++) {
+      if (this.sizeAt(i) === 0) return i
     }
-    return 0
+    return undefined
+  }
+
+  /** The newest entry of the run of missing ones that begins with `from`. */
+  endOfMissing(from: LogIndex): LogIndex {
+    let end = from
+    while (end < this.lastIndex && this.sizeAt(end + 1) === 0) end++
+    return end
   }
 }

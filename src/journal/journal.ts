@@ -1,18 +1,12 @@
-import type { Disk } from "../disk/disk.ts"
+import type { Disk, StorageCorruption } from "../disk/disk.ts"
 import { assert } from "../lib/assert.ts"
 import type { Lsn } from "../types.ts"
-import { Batch } from "./batch.ts"
+import { Batch, type Rewrite } from "./batch.ts"
 import { DirectBatch, directOverheadBytes } from "./direct.ts"
-import {
-  batchHeaderBytes,
-  checkpointDataBytes,
-  patchBatchHeader,
-  recordHeaderBytes,
-  sealRecords,
-  segmentHeaderBytes,
-} from "./format.ts"
-import { compareKeys, type GroupKey, JournalGroup, type JournalParts } from "./group.ts"
+import { batchHeaderBytes, patchBatchHeader, sealRecords, segmentHeaderBytes } from "./format.ts"
+import { JournalGroup, type JournalParts, noLsn } from "./group.ts"
 import { GroupIndex } from "./groupIndex.ts"
+import { compareKeys, type GroupKey } from "./logged.ts"
 import {
   defaultJournalOptions,
   type JournalOptions,
@@ -22,7 +16,9 @@ import {
 import { recoverFiles } from "./recovery.ts"
 import { Rewriter } from "./rewrite.ts"
 import { type Segment, type SegmentJob, Segments } from "./segments.ts"
+import { standingRecordBytes } from "./standing.ts"
 import { TailCache } from "./tailCache.ts"
+import { type ClosedSegment, Turnover } from "./turnover.ts"
 
 /**
  * The node's write-ahead log, shared by all groups of the node.
@@ -45,18 +41,29 @@ import { TailCache } from "./tailCache.ts"
  * 5. `segmentsToDelete` hands out segments without live entries, oldest first. `maintain` copies
  *    live entries out of the oldest one when too many segments are held.
  * 6. When nothing follows a durable batch, `sealIfIdle` writes an empty batch that states its LSN.
- * 7. `Journal.recover` reads the files back (recovery.ts has the rules for damage, replay.ts those
- *    for records).
+ * 7. `Journal.recover` reads the files back (recovery.ts has the rules for torn tails and holes, salvage.ts for what is left of a
+ *    damaged batch, replay.ts for records).
+ *
+ * Damage. A torn tail was never acknowledged and goes. A *hole* lies below an LSN that some batch states to be durable: it is passed over, and what lies
+ * behind it counts. Every batch ends with a *standing* record of each group that it speaks of, and every segment begins with a checkpoint of all: so a damaged
+ * record costs its group the entry that it held, if it held one, and no knowledge. Which entries those are follows from the standing records and from
+ * the term of the entry before that each entry states. They become *gaps* of the group, which answers for the rest as before, and are filled from other
+ * replicas (server/holeFilling.ts) by `rewrite` records. Where whole batches are lost and nothing behind them speaks of a group, it is *unsure*: what
+ * it promised may have been more than it knows. Gaps are in no need of a record of their own: recovery finds them again, because the checkpoint counts the
+ * entries and no record of them is met. Doubts, and the *floor* that is left when a leader's entries take the place of a gap, stand in the
+ * group's standing and checkpoint records until they end.
  *
  * Invariants:
- * - What recovery yields is the state after some batch at or after the last durable one: never a
+ * - Without damage, what recovery yields is the state after some batch at or after the last durable one: never a
  *   part of a batch, never a gap.
+ * - With damage, a group that is not unsure has its hard state, and knows of every index whether it has the entry. Nothing that it has is wrong, but for entries
+ *   in front of a gap, which a truncation that is lost in it may have replaced: they count only together with what fills it.
  * - A record's place counts as live until the batch that made it superfluous is durable.
  *   Truncation, release, reset and removal are records too, so replay knows exactly which entries
  *   must be there, and a missing one is damage.
  * - A segment is handed out for deletion only when it is the oldest, holds no live record, and the
  *   next one's checkpoint is durable. Hard states go forward from checkpoint to checkpoint.
- * - A checkpoint says what replay comes to by itself up to there; recovery compares the two.
+ * - A checkpoint or standing record says what replay comes to by itself up to there; recovery compares the two.
  * - A rewritten entry never truncates, and its old place counts until the copy is durable.
  * - The durable LSN in a batch header was true when written. The first batch of a segment is cut
  *   only when all before it is durable, so its statement is where the content of the segment before
@@ -69,7 +76,8 @@ import { TailCache } from "./tailCache.ts"
  * - A direct batch (`cutDirect`) is one entry that its caller writes at once and syncs when it likes; it is never cached, and nothing reads
  *   it back before recovery. Before a segment is left, all in it is synced.
  *
- * Left out: holes are refused, not filled from peers; segments are not compressed, and no batch is
+ * Left out: a segment whose header is damaged, or that is missing, is refused; direct batches have no standing records, because who writes them alone
+ * has nobody to get anything back from; segments are not compressed, and no batch is
  * split over two. A write that rewrites the rest of a sector written before is taken to leave the
  * older bytes of it alone (disks promise it, and the page cache writes the same bytes again).
  *
@@ -82,6 +90,7 @@ export class Journal {
   private readonly segments: Segments
   private readonly cache: TailCache
   private readonly rewriter: Rewriter
+  private readonly turnover: Turnover
   private readonly groups = new Map<string, JournalGroup>()
   /** Groups of which a batch cut so far holds a record: those that a checkpoint lists. */
   private readonly recorded = new Map<string, JournalGroup>()
@@ -97,11 +106,13 @@ export class Journal {
   private durableUpTo: Lsn
   /** The largest durable LSN that a batch header states. */
   private stated: Lsn
+  private damages: Array<StorageCorruption> = []
 
   /**
    * Reads the journal in `directory`, which it makes if there is none (`created`), and leaves it
-   * ready to be appended to. Throws `StorageCorruption` with path and offset when durable bytes are
-   * damaged or missing, or the format is newer than this program. All that it returns is durable.
+   * ready to be appended to. Durable bytes that are damaged become gaps and doubts of groups, and are told by
+   * `takeDamages`. Throws `StorageCorruption` when a segment is missing, or its header is damaged or newer than this program. All that it returns is
+   * durable.
    */
   static recover(
     disk: Disk,
@@ -119,8 +130,10 @@ export class Journal {
     const { held, endLsn, statedLsn } = files
     const segments = new Segments({ disk, directory, segmentBytes, held })
     const journal = new Journal(segments, options, endLsn, statedLsn)
-    for (const { key, hardState, places } of files.replay.groups()) {
-      const group = new JournalGroup(journal.parts, key, hardState, places)
+    journal.damages.push(...files.holes)
+    for (const replayed of files.replay.groups()) {
+      const { key } = replayed
+      const group = new JournalGroup(journal.parts, key, replayed)
       group.recovered()
       journal.groups.set(keyText(key), group)
       journal.recorded.set(keyText(key), group)
@@ -139,6 +152,7 @@ export class Journal {
   ) {
     this.segments = segments
     this.cache = new TailCache(options.tailCacheBytes)
+    this.turnover = new Turnover(segments)
     this.rewriter = new Rewriter({
       thresholdSegments: options.rewriteThresholdSegments,
       sliceBytes: options.rewriteSliceBytes,
@@ -158,6 +172,7 @@ export class Journal {
         return journal.durableUpTo
       },
       forget: (group) => this.groups.delete(keyText(group.key)),
+      damaged: (error) => this.damages.push(error),
     }
   }
 
@@ -208,7 +223,8 @@ export class Journal {
     const known = this.groups.get(keyText(key))
     if (known !== undefined) return known
     const state = { term: 0, vote: 0, commit: 0 }
-    const group = new JournalGroup(this.parts, { ...key }, state, new GroupIndex())
+    const empty = { places: new GroupIndex(), isUnsure: false, floor: undefined }
+    const group = new JournalGroup(this.parts, { ...key }, { hardState: state, ...empty })
     this.groups.set(keyText(key), group)
     return group
   }
@@ -301,8 +317,15 @@ export class Journal {
     synced: boolean,
     openingBytes: number | undefined,
   ): JournalWrite | undefined {
-    let sizeBytes = batchHeaderBytes + batch.recordBytes
+    // What took the place of a destroyed replica stands for it too.
+    const standing = batch.touched.filter(
+      (group) => !group.isDestroyed || !this.groups.has(keyText(group.key)),
+    )
+    let standingBytes = 0
+    for (const group of standing) standingBytes += group.standingBytes
+    let sizeBytes = batchHeaderBytes + batch.recordBytes + standingBytes
     let checkpointCount = 0
+    let checkpointBytes = 0
     let opens = false
     const isFull = this.position + sizeBytes > this.segments.current.sizeBytes
     if (isFull || openingBytes !== undefined) {
@@ -313,19 +336,19 @@ export class Journal {
       if (!opens) return undefined
       this.position = segmentHeaderBytes
       checkpointCount = this.recorded.size
-      this.insertCheckpoint(batch)
-      sizeBytes = batchHeaderBytes + batch.recordBytes
+      checkpointBytes = this.insertCheckpoint(batch)
     }
+    for (const group of standing) group.writeStanding(batch)
+    sizeBytes = batchHeaderBytes + batch.recordBytes
     assert(sizeBytes <= batchBytesMax, () => `a batch of ${sizeBytes} bytes`)
     const segment = this.segments.current
     const lsn = segment.baseLsn + this.position
     const { recordCount } = batch
     const durableLsn = this.durableUpTo
-    const header = { lengthBytes: sizeBytes, recordCount, checkpointCount, lsn, durableLsn }
-    patchBatchHeader(batch.writer, header)
+    const counts = { recordCount, checkpointCount, standingCount: standing.length }
+    patchBatchHeader(batch.writer, { lengthBytes: sizeBytes, ...counts, lsn, durableLsn })
     sealRecords(batch.writer, lsn)
     this.stated = durableLsn
-    const checkpointBytes = checkpointCount * checkpointRecordBytes
     this.settle(batch, segment, lsn + batchHeaderBytes + checkpointBytes)
     const write: JournalWrite = {
       path: segment.path,
@@ -340,20 +363,23 @@ export class Journal {
     return write
   }
 
+  /** At most so many. */
   private get checkpointBytes(): number {
-    return this.recorded.size * checkpointRecordBytes
+    return this.recorded.size * standingRecordBytes({ index: 0, term: 0 })
   }
 
   /**
    * Puts a checkpoint of every group, as the batches before left it, in front of the records
-   * gathered.
+   * gathered. Returns its bytes.
    */
-  private insertCheckpoint(batch: Batch): void {
+  private insertCheckpoint(batch: Batch): number {
     const records = batch.takeRecords()
     const groups = [...this.recorded.values()]
     groups.sort((left, right) => compareKeys(left.key, right.key))
     for (const group of groups) group.writeCheckpoint(batch)
+    const checkpointBytes = batch.recordBytes
     batch.writer.raw(records)
+    return checkpointBytes
   }
 
   /** The batch has its place: entries, copies and checkpoints learn theirs. */
@@ -365,8 +391,8 @@ export class Journal {
       else if (this.recorded.get(key) === group) this.recorded.delete(key)
     }
     for (const rewrite of batch.rewrites) {
-      const { group, index, term, oldLsn, sizeBytes } = rewrite
-      rewrite.place = group.holds(index, term, oldLsn) ? recordsLsn + rewrite.place : -1
+      const { group, sizeBytes } = rewrite
+      rewrite.place = group.wants(rewrite) ? recordsLsn + rewrite.place : -1
       if (rewrite.place < 0) continue
       segment.liveCount++
       segment.liveBytes += sizeBytes
@@ -390,16 +416,38 @@ export class Journal {
       freedSegment.liveCount -= freed.count
       freedSegment.liveBytes -= freed.bytes
     }
-    for (const { group, index, term, oldLsn, sizeBytes, place } of batch.rewrites) {
-      if (place < 0) continue
-      const moved = group.holds(index, term, oldLsn)
-      if (moved) group.move(index, place)
-      const superfluous = moved ? this.segments.find(oldLsn) : segment
-      superfluous.liveCount--
-      superfluous.liveBytes -= sizeBytes
-    }
+    for (const rewrite of batch.rewrites) this.rewriteDurable(rewrite, segment)
     batch.reset()
     this.cache.evict()
+  }
+
+  private rewriteDurable(rewrite: Rewrite, segment: Segment): void {
+    const { group, index, oldLsn, sizeBytes, place } = rewrite
+    if (oldLsn === noLsn) group.filled(index)
+    if (place < 0) return
+    const moved = group.wants(rewrite)
+    if (moved) group.move(rewrite)
+    if (moved && oldLsn === noLsn) return
+    const superfluous = moved ? this.segments.find(oldLsn) : segment
+    superfluous.liveCount--
+    superfluous.liveBytes -= sizeBytes
+  }
+
+  /** Damage to its files that was met since the last call. */
+  takeDamages(): ReadonlyArray<StorageCorruption> {
+    const { damages } = this
+    if (damages.length > 0) this.damages = []
+    return damages
+  }
+
+  /** Somebody else found the record at `offset` of a closed segment damaged: whoever's entry it holds misses it from now on. */
+  damagedAt(path: string, offset: number): void {
+    const segment = this.segments.named(path)
+    if (segment === undefined) return
+    for (const group of this.groups.values()) {
+      const index = group.indexAt(segment.baseLsn + offset)
+      if (index !== undefined) group.lose(index)
+    }
   }
 
   /**
@@ -426,16 +474,7 @@ export class Journal {
 
   /** The oldest segment that is no longer written to and has a number above `after`; everything in it is durable. */
   closedSegment(after: number): ClosedSegment | undefined {
-    for (let i = 0; i < this.segments.count - 1; i++) {
-      const { number, path, baseLsn } = this.segments.at(i) as Segment
-      const next = this.segments.at(i + 1) as Segment
-      // The batch after the checkpoint's is durable only if the checkpoint is.
-      if (this.durableUpTo <= next.baseLsn + segmentHeaderBytes) return undefined
-      if (number > after) {
-        return { number, path, baseLsn, nextPath: next.path, nextBaseLsn: next.baseLsn }
-      }
-    }
-    return undefined
+    return this.turnover.closedSegment(after, this.durableUpTo)
   }
 
   /**
@@ -443,35 +482,10 @@ export class Journal {
    * returned once.
    */
   segmentsToDelete(): ReadonlyArray<string> {
-    const paths: Array<string> = []
-    for (;;) {
-      const segment = this.deletable()
-      if (segment === undefined) break
-      this.segments.drop(segment)
-      paths.push(segment.path)
-    }
-    this.hurryReleases()
+    const paths = this.turnover.takeDeletable(this.durableUpTo)
+    // Releases are written along with other records; where a segment waits for one, it is worth a write of its own.
+    if (this.turnover.waitsFor(this.gathering)) this.gathering.forced = true
     return paths
-  }
-
-  /** The segment that may go next: only ever the oldest. */
-  private deletable(): Segment | undefined {
-    const oldest = this.segments.at(0)
-    const next = this.segments.at(1)
-    if (oldest === undefined || next === undefined || oldest.liveCount > 0) return undefined
-    // The batch after the checkpoint's is durable only if the checkpoint is.
-    return this.durableUpTo > next.baseLsn + segmentHeaderBytes ? oldest : undefined
-  }
-
-  /**
-   * Releases are written along with other records; where a segment waits for one, it is worth a
-   * write of its own.
-   */
-  private hurryReleases(): void {
-    const oldest = this.segments.at(0) as Segment
-    if (this.segments.count < 2 || oldest.liveCount === 0) return
-    const freed = this.gathering.freed.get(oldest)
-    if (freed !== undefined && freed.count === oldest.liveCount) this.gathering.forced = true
   }
 
   /**
@@ -488,15 +502,6 @@ export class Journal {
   }
 }
 
-/** A segment that is no longer written to, and where the one after it lies. */
-export interface ClosedSegment {
-  readonly number: number
-  readonly path: string
-  readonly baseLsn: Lsn
-  readonly nextPath: string
-  readonly nextBaseLsn: Lsn
-}
-
 interface WriteUnderWay {
   readonly write: JournalWrite
   readonly batch: Batch
@@ -507,10 +512,15 @@ interface WriteUnderWay {
 const segmentBytesMin = 512
 /** What the length field of a batch can say. */
 const batchBytesMax = 2 ** 32 - 1
-const checkpointRecordBytes = recordHeaderBytes + checkpointDataBytes
 
 function keyText(key: GroupKey): string {
   return `${key.range}/${key.replica}`
 }
 
-export { defaultJournalOptions, type JournalOptions, type JournalWrite, type RecoveredGroup }
+export {
+  type ClosedSegment,
+  defaultJournalOptions,
+  type JournalOptions,
+  type JournalWrite,
+  type RecoveredGroup,
+}

@@ -4,14 +4,13 @@ import type { Lsn } from "../types.ts"
 import {
   type BatchHeader,
   batchHeaderBytes,
-  batchMagic,
   decodeSegmentHeader,
   RecordView,
   readBatchHeader,
-  recordLength,
   segmentHeaderBytes,
 } from "./format.ts"
 import { Replay } from "./replay.ts"
+import { Salvage } from "./salvage.ts"
 import {
   isUnfinished,
   prepareSegment,
@@ -21,17 +20,16 @@ import {
   segmentNumber,
   segmentPath,
 } from "./segments.ts"
+import { type SegmentBytes, type Span, spans } from "./spans.ts"
 
 /**
  * What the files hold. Flow:
  *
  * 1. List the segments; refuse a gap, a wrong length, a newer format.
- * 2. Oldest first, replay batch by batch up to the first one that is not whole. When the next
- *    segment opens with a batch, that one says where this segment's content ends: short of it is a
- *    hole, and what lies beyond it is a sealing batch.
- * 3. Where no segment follows, look through all the bytes after the end for batch headers. One that
- *    states a durable LSN beyond the end makes the damage a hole; else it is a torn tail, whole
- *    batches in it included.
+ * 2. Oldest first, replay batch by batch. A place without a whole batch is a *hole* if a batch behind it states that bytes beyond its beginning were
+ *    durable: it is salvaged (salvage.ts), and what comes after counts. The batch that opens the next segment states where this one's content ends: what
+ *    lies beyond is a sealing batch.
+ * 3. Else it is a *torn tail*: the journal ends there, whole batches behind it included.
  * 4. Remove the segments after the end, write zeros over the torn tail, write again what nobody
  *    states to be durable, and sync: from here on all that was read is durable, and nothing of the
  *    tail can come back under a later batch. (A failed fsync may leave pages in the cache that look
@@ -45,18 +43,10 @@ export interface RecoveredFiles {
   readonly endLsn: Lsn
   /** The largest durable LSN that a batch states. */
   readonly statedLsn: Lsn
+  /** Durable bytes that are not what was written, in order of their place. */
+  readonly holes: ReadonlyArray<StorageCorruption>
   /** There was no journal: this is a new one. */
   readonly created: boolean
-}
-
-interface Scan {
-  /** Offset after the last whole batch. */
-  readonly end: number
-  /** Offset of the first byte found wrong: `end`, or a record behind a good batch header. */
-  readonly bad: number
-  /** Offset after the last batch that holds records. */
-  readonly contentEnd: number
-  readonly statedLsn: Lsn
 }
 
 export function recoverFiles(disk: Disk, directory: string, segmentBytes: number): RecoveredFiles {
@@ -76,7 +66,7 @@ export function recoverFiles(disk: Disk, directory: string, segmentBytes: number
     prepareSegment(disk, job)
     const segment = { ...shape, path: job.path, liveCount: 0, liveBytes: 0 }
     const endLsn = segmentHeaderBytes
-    return { replay, held: [segment], endLsn, statedLsn: endLsn, created: true }
+    return { replay, held: [segment], endLsn, statedLsn: endLsn, holes: [], created: true }
   }
   const segments = openSegments(disk, directory, numbers)
   try {
@@ -132,10 +122,13 @@ export class Recovery {
   private readonly segments: ReadonlyArray<OpenSegment>
   private readonly replay: Replay
   private readonly record = new RecordView()
-  private loaded: OpenSegment | undefined
-  /** Bytes of the segment that is loaded. */
-  private bytes = new Uint8Array(0)
-  private view = new DataView(this.bytes.buffer)
+  /** Segments that are in memory: the one being read and the next one. */
+  private readonly loaded = new Map<OpenSegment, SegmentBytes>()
+  private readonly holes: Array<StorageCorruption> = []
+  /** The largest durable LSN that a batch met so far states. */
+  private statedLsn: Lsn = 0
+  /** The largest that any batch states, once somebody asked. */
+  private finalStatement: Lsn | undefined
 
   constructor(disk: Disk, segments: ReadonlyArray<OpenSegment>, replay: Replay) {
     this.disk = disk
@@ -144,170 +137,164 @@ export class Recovery {
   }
 
   run(): RecoveredFiles {
-    const { segments, replay } = this
+    const { segments, replay, holes } = this
     let position = 0
-    let scan = this.scanSegment(0)
-    for (;;) {
-      const segment = segments[position] as OpenSegment
-      const next = segments[position + 1]
-      const opening = next && this.openingBatch(next)
-      if (next === undefined || opening === undefined) break
-      this.checkSegmentEnd(segment, scan, opening)
-      const nextScan = this.scanSegment(position + 1)
-      if (nextScan.end === segmentHeaderBytes) {
-        this.refuseHole(position, scan, { segment: next, offset: nextScan.bad })
-        break
-      }
-      position++
-      scan = nextScan
+    let end = segmentHeaderBytes
+    for (let at = 0; at < segments.length; at++) {
+      if (at > 0 && !this.isInUse(at)) break
+      position = at
+      const read = this.readSegment(at)
+      end = read.end
+      if (read.isLast) break
     }
-    this.refuseHole(position, scan)
     const segment = segments[position] as OpenSegment
-    if (scan.end === segmentHeaderBytes && segment.number > 1) throw hole(segment, scan.bad)
-    replay.end((segments[0] as OpenSegment).path)
-    this.cleanTail(position, scan)
+    if (end === segmentHeaderBytes && segment.number > 1) throw hole(segment, end)
+    this.cleanTail(position, end)
     return {
       replay,
       held: segments.slice(0, position + 1).map(({ file: _, ...held }) => held),
-      endLsn: segment.baseLsn + scan.end,
-      statedLsn: scan.statedLsn,
+      endLsn: segment.baseLsn + end,
+      statedLsn: this.statedLsn,
+      holes,
       created: false,
     }
   }
 
-  private readSegment(segment: OpenSegment): void {
-    if (this.loaded === segment) return
-    this.loaded = segment
-    if (this.bytes.length !== segment.sizeBytes) {
-      this.bytes = new Uint8Array(segment.file.sizeBytes)
-      this.view = new DataView(this.bytes.buffer)
-    }
-    segment.file.read(this.bytes, 0)
+  private load(position: number): SegmentBytes {
+    const segment = this.segments[position] as OpenSegment
+    const known = this.loaded.get(segment)
+    if (known !== undefined) return known
+    const kept = this.segments[position - 1]
+    for (const other of this.loaded.keys()) if (other !== kept) this.loaded.delete(other)
+    const bytes = new Uint8Array(segment.file.sizeBytes)
+    segment.file.read(bytes, 0)
+    const view = new DataView(bytes.buffer)
+    const loaded = { bytes, view, baseLsn: segment.baseLsn }
+    this.loaded.set(segment, loaded)
+    return loaded
+  }
+
+  /** The header of the batch that opens a segment; `undefined` when it was never written, or is damaged. */
+  private openingBatch(position: number): BatchHeader | undefined {
+    if (position >= this.segments.length) return undefined
+    const { bytes, view, baseLsn } = this.load(position)
+    return readBatchHeader(bytes, view, segmentHeaderBytes, baseLsn + segmentHeaderBytes)
+  }
+
+  /** Whether the batch that opens a segment is whole, or was durable once. */
+  private isInUse(position: number): boolean {
+    const segment = this.load(position)
+    const [first] = spans(segment)
+    if (first?._tag === "Batch") return true
+    return this.stated(position) > segment.baseLsn + segmentHeaderBytes
   }
 
   /**
-   * The header of the batch that opens a segment; `undefined` when it was never written, or is
-   * damaged.
+   * Replays a segment. `end`: the offset after its last batch, or of what is torn. `isLast`: the journal ends there.
    */
-  private openingBatch(segment: OpenSegment): BatchHeader | undefined {
-    this.readSegment(segment)
-    const lsn = segment.baseLsn + segmentHeaderBytes
-    return readBatchHeader(this.bytes, this.view, segmentHeaderBytes, lsn)
-  }
-
-  /** Replays the whole batches of a segment up to the first that is not. */
-  private scanSegment(position: number): Scan {
-    const segment = this.segments[position] as OpenSegment
-    const { path, baseLsn } = segment
-    this.readSegment(segment)
+  private readSegment(position: number): { readonly end: number; readonly isLast: boolean } {
+    const { path, baseLsn } = this.segments[position] as OpenSegment
+    const opening = this.openingBatch(position + 1)
+    const contentEnd = opening === undefined ? undefined : opening.durableLsn - baseLsn
+    const segment = this.load(position)
     this.replay.beginSegment({ path, baseLsn, oldest: position === 0 })
     let end = segmentHeaderBytes
-    let contentEnd = end
-    let statedLsn = 0
-    for (;;) {
-      const header = readBatchHeader(this.bytes, this.view, end, baseLsn + end)
-      if (header === undefined) return { end, bad: end, contentEnd, statedLsn }
-      statedLsn = Math.max(statedLsn, header.durableLsn)
-      const bad = this.firstBadRecord(header, end)
-      if (bad !== undefined) return { end, bad, contentEnd, statedLsn }
-      this.replayBatch(header, end, baseLsn)
-      end += header.lengthBytes
-      if (header.recordCount > 0) contentEnd = end
+    for (const span of spans(segment)) {
+      if (span._tag === "Batch") {
+        this.statedLsn = Math.max(this.statedLsn, span.header.durableLsn)
+        if (contentEnd !== undefined && span.end > contentEnd) {
+          this.refuseRecords(position, span.header, contentEnd)
+        } else this.replayBatch(span.header, segment)
+        end = span.end
+        continue
+      }
+      const statedEnd = contentEnd ?? this.stated(position) - baseLsn
+      // Behind the content of a segment lies nothing, or a sealing batch that was lost.
+      if (span.offset >= statedEnd) {
+        if (contentEnd === undefined) return { end: span.offset, isLast: true }
+        continue
+      }
+      const holeEnd = Math.min(span.end, statedEnd)
+      this.passHole({ position, span, end: holeEnd })
+      end = holeEnd
+      if (contentEnd === undefined && holeEnd < span.end) return { end, isLast: true }
     }
+    return { end, isLast: false }
   }
 
-  /** Offset of the first record of a batch that is not as it was written. */
-  private firstBadRecord(header: BatchHeader, start: number): number | undefined {
-    const limit = start + header.lengthBytes
-    let at = start + batchHeaderBytes
-    for (let i = 0; i < header.recordCount; i++) {
-      const length = recordLength(this.bytes, this.view, at, limit, header.lsn + (at - start))
-      if (length === 0) return at
-      at += length
-    }
-    return at === limit ? undefined : at
-  }
-
-  private replayBatch(header: BatchHeader, start: number, baseLsn: Lsn): void {
+  private replayBatch(header: BatchHeader, { bytes, view, baseLsn }: SegmentBytes): void {
     const { recordCount, checkpointCount } = header
+    const start = header.lsn - baseLsn
     let at = start + batchHeaderBytes
     for (let i = 0; i <= recordCount; i++) {
       if (i === checkpointCount && start === segmentHeaderBytes) {
         this.replay.endCheckpoint(checkpointCount)
       }
       if (i === recordCount) break
-      this.record.parse(this.bytes, this.view, at, baseLsn + at)
+      this.record.parse(bytes, view, at, baseLsn + at)
       this.replay.apply(this.record)
       at += this.record.lengthBytes
     }
   }
 
-  private checkSegmentEnd(segment: OpenSegment, scan: Scan, opening: BatchHeader): void {
-    if (opening.durableLsn > segment.baseLsn + scan.end) throw hole(segment, scan.bad)
-    if (opening.durableLsn < segment.baseLsn + scan.contentEnd) {
-      throw new StorageCorruption({
-        path: segment.path,
-        offset: opening.durableLsn - segment.baseLsn,
-        expected: "the end of the segment's content, as the next segment has it",
-        actual: "more records",
-      })
-    }
-  }
-
-  /**
-   * Throws if a batch after the end of `scan` states that bytes beyond that end were durable.
-   * `damaged` is where the next segment's first batch is broken, when the end is that of the
-   * segment before it.
-   */
-  private refuseHole(
-    position: number,
-    scan: Scan,
-    damaged?: { readonly segment: OpenSegment; readonly offset: number },
-  ): void {
+  /** Takes what can be read of a damaged place, and notes it. */
+  private passHole(place: { position: number; span: Span; end: number }): void {
+    const { position, span, end } = place
     const segment = this.segments[position] as OpenSegment
-    const endLsn = segment.baseLsn + scan.end
-    for (let i = position; i < this.segments.length; i++) {
-      const later = this.segments[i] as OpenSegment
-      this.readSegment(later)
-      const from = i === position ? scan.end + 1 : segmentHeaderBytes
-      const statedLsn = this.largestStatement(later, from)
-      if (statedLsn <= endLsn) continue
-      const next = this.segments[position + 1]
-      if (damaged !== undefined) throw hole(damaged.segment, damaged.offset)
-      if (next !== undefined && statedLsn > next.baseLsn + segmentHeaderBytes) {
-        throw hole(next, segmentHeaderBytes)
-      }
-      throw hole(segment, scan.bad)
+    const salvage = new Salvage(this.replay, this.load(position))
+    if (span._tag === "BrokenBatch") {
+      this.statedLsn = Math.max(this.statedLsn, span.header.durableLsn)
+      salvage.batch(span, position === 0 && span.offset === segmentHeaderBytes)
+      this.holes.push(hole(segment, span.badOffset))
+    } else if (this.isUnwritten(position, span)) {
+      // Most likely nothing was ever written here; the batch that would say so is damaged, and noted when its turn comes.
+      this.replay.lost()
+    } else {
+      salvage.gap(span.offset, end)
+      this.holes.push(hole(segment, span.offset))
     }
   }
 
-  /**
-   * The largest durable LSN in any valid batch header of the segment from offset `from` on,
-   * wherever it lies; else 0.
-   */
-  private largestStatement(segment: OpenSegment, from: number): Lsn {
-    const buffer = Buffer.from(this.bytes.buffer)
+  /** Zeros up to the end of a segment that is not the last. */
+  private isUnwritten(position: number, span: Span): boolean {
+    const { sizeBytes } = this.segments[position] as OpenSegment
+    const reachesEnd = span.end === sizeBytes && position + 1 < this.segments.length
+    return span._tag === "Gap" && span.zeros && reachesEnd
+  }
+
+  private refuseRecords(position: number, header: BatchHeader, contentEnd: number): void {
+    if (header.recordCount === 0) return
+    throw new StorageCorruption({
+      path: (this.segments[position] as OpenSegment).path,
+      offset: contentEnd,
+      expected: "the end of the segment's content, as the next segment has it",
+      actual: "more records",
+    })
+  }
+
+  /** The largest durable LSN that a batch in the segment at `position` or behind it states: those before state less than where they lie. */
+  protected stated(position: number): Lsn {
+    if (this.finalStatement !== undefined) return this.finalStatement
     let largest = 0
-    let at = buffer.indexOf(batchMagic, from)
-    while (at >= 0) {
-      const header = readBatchHeader(this.bytes, this.view, at, segment.baseLsn + at)
-      if (header !== undefined) largest = Math.max(largest, header.durableLsn)
-      at = buffer.indexOf(batchMagic, at + 1)
+    for (let at = position; at < this.segments.length; at++) {
+      for (const span of spans(this.load(at))) {
+        if (span._tag !== "Gap") largest = Math.max(largest, span.header.durableLsn)
+      }
     }
+    this.finalStatement = largest
     return largest
   }
 
-  private cleanTail(position: number, scan: Scan): void {
+  private cleanTail(position: number, end: number): void {
     const unused = this.segments.slice(position + 1).map((segment) => segment.path)
     // The newest first: a crash in between must not leave a gap.
     removeSegments(this.disk, unused.reverse())
-    const segment = this.segments[position] as OpenSegment
-    this.readSegment(segment)
-    const { file, baseLsn } = segment
-    const dirtyEnd = endOfNonZero(this.bytes)
-    if (dirtyEnd > scan.end) file.write(new Uint8Array(dirtyEnd - scan.end), scan.end)
-    const from = Math.max(segmentHeaderBytes, scan.statedLsn - baseLsn)
-    if (from < scan.end) file.write(this.bytes.subarray(from, scan.end), from)
+    const { file, baseLsn } = this.segments[position] as OpenSegment
+    const { bytes } = this.load(position)
+    const dirtyEnd = endOfNonZero(bytes)
+    if (dirtyEnd > end) file.write(new Uint8Array(dirtyEnd - end), end)
+    const from = Math.max(segmentHeaderBytes, this.statedLsn - baseLsn)
+    if (from < end) file.write(bytes.subarray(from, end), from)
     file.sync()
   }
 }

@@ -1,25 +1,81 @@
 import { StorageCorruption } from "../disk/disk.ts"
-import { ByteReader } from "../lib/byteReader.ts"
-import type { LogIndex, Lsn, RangeId, ReplicaId } from "../types.ts"
-import { checkpointDataBytes, type RecordView, recordTypes, segmentHeaderBytes } from "./format.ts"
-import { compareKeys, type GroupCheckpoint, type GroupKey, type LoggedHardState } from "./group.ts"
+import type { LogIndex, Lsn, RangeId, ReplicaId, Term } from "../types.ts"
+import { type RecordView, recordTypes, segmentHeaderBytes } from "./format.ts"
 import { GroupIndex, termMissing } from "./groupIndex.ts"
+import { compareKeys, type GroupKey, type LoggedHardState } from "./logged.ts"
+import {
+  isSameStanding,
+  type LogMark,
+  readStanding,
+  type Standing,
+  standingText,
+} from "./standing.ts"
+
+/** A jump over more indexes than this is no lost run of appends but a lost reset. */
+const jumpMax = 1_000_000
 
 /** A group as its records so far make it. */
 export class ReplayedGroup {
   readonly key: GroupKey
   hardState: LoggedHardState = { term: 0, vote: 0, commit: 0 }
   readonly places = new GroupIndex()
+  floor: LogMark | undefined
+  /** Records of it may be lost, and nothing met since says what they said. */
+  isUnsure: boolean
+  /**
+   * Entries up to it stood before something was lost, and may have been replaced in it. An entry met later that follows on one of them shows that it,
+   * and all before it, are still the log's. (Raft paper 5.3, Log Matching)
+   */
+  doubtfulThrough: LogIndex = 0
+  /** At most so many of its records are lost that nothing met since makes up for. */
+  private lostCount = 0
 
-  constructor(key: GroupKey) {
+  constructor(key: GroupKey, isUnsure: boolean) {
     this.key = key
+    this.isUnsure = isUnsure
+  }
+
+  doubt(lostCount = Number.POSITIVE_INFINITY): void {
+    this.isUnsure = true
+    this.lostCount += lostCount
+    this.doubtfulThrough = this.places.lastIndex
+  }
+
+  /**
+   * Entries before `index`, which is known to have `term`, are missing if they can have been replaced: a lost record can have replaced one, and cut off
+   * what followed.
+   */
+  disown(index: LogIndex, term: Term): void {
+    const { places } = this
+    const from = Math.max(places.baseIndex, index - this.lostCount)
+    for (let i = from + 1; i < index; i++) {
+      if (i <= this.doubtfulThrough) places.lose(i, termMissing)
+    }
+    places.lose(index, term)
+  }
+
+  /** A record says where the group stands. */
+  stands(standing: Standing): void {
+    const { term, vote, commit, isUnsure, floor } = standing
+    this.hardState = { term, vote, commit }
+    this.isUnsure = isUnsure
+    this.floor = floor
+    if (!isUnsure) this.lostCount = 0
+  }
+
+  standing(): Standing {
+    const { baseIndex, baseTerm, lastIndex } = this.places
+    const lastTerm = this.places.termAt(lastIndex) as Term
+    const log = { baseIndex, baseTerm, lastIndex, lastTerm }
+    const { isUnsure, floor } = this
+    return { ...this.hardState, ...log, isUnsure, floor, isDestroyed: false }
   }
 }
 
 /**
- * Applies the records of whole batches, in order, to what the groups were before. Knows no files. A
+ * Applies the records of batches, in order, to what the groups were before. Knows no files. Where nothing is lost, a
  * record that contradicts the ones before it throws `StorageCorruption`: its checksum holds, so it
- * is no torn write.
+ * is no torn write. For a group of which records may be lost, a contradiction says what they were.
  *
  * Each kind of record is one method, which is the place to break when a test wants to see recovery
  * go wrong.
@@ -29,6 +85,9 @@ export class Replay {
   private path = ""
   private baseLsn: Lsn = 0
   private oldest = true
+  /** Groups may have been made and removed that no record met speaks of. */
+  private mayMissGroups = false
+  private readonly checkpointed = new Set<ReplayedGroup>()
 
   /** Records come from this segment until the next call. */
   beginSegment(segment: {
@@ -39,6 +98,7 @@ export class Replay {
     this.path = segment.path
     this.baseLsn = segment.baseLsn
     this.oldest = segment.oldest
+    this.checkpointed.clear()
   }
 
   /** Groups that exist, by range and replica. */
@@ -55,11 +115,22 @@ export class Replay {
   private findOrAdd(key: GroupKey): ReplayedGroup {
     const found = this.find(key)
     if (found !== undefined) return found
-    const group = new ReplayedGroup({ range: key.range, replica: key.replica })
+    const group = new ReplayedGroup({ range: key.range, replica: key.replica }, this.mayMissGroups)
     const replicas = this.ranges.get(key.range)
     if (replicas === undefined) this.ranges.set(key.range, new Map([[key.replica, group]]))
     else replicas.set(key.replica, group)
     return group
+  }
+
+  /** Records were lost here, of any group or of none. */
+  lost(): void {
+    this.mayMissGroups = true
+    for (const group of this.groups()) group.doubt()
+  }
+
+  /** At most `count` records of this group were lost here. */
+  lostOf(key: GroupKey, count: number): void {
+    this.findOrAdd(key).doubt(count)
   }
 
   private refuse(record: RecordView, expected: string, actual: string): StorageCorruption {
@@ -75,6 +146,11 @@ export class Replay {
 
   /** The checkpoint records that open a segment have all been seen: `count` of them. */
   endCheckpoint(count: number): void {
+    for (const group of this.groups()) {
+      const isGone = group.isUnsure && !this.checkpointed.has(group)
+      if (isGone) this.ranges.get(group.key.range)?.delete(group.key.replica)
+    }
+    this.mayMissGroups = false
     const known = this.groups().length
     if (known === count) return
     const expected = `a checkpoint of ${known} groups`
@@ -109,6 +185,9 @@ export class Replay {
       case recordTypes.checkpoint:
         this.checkpoint(record)
         break
+      case recordTypes.standing:
+        this.standing(record)
+        break
       default:
         throw this.refuse(record, "a record of a known type", `type ${record.type}`)
     }
@@ -116,8 +195,10 @@ export class Replay {
 
   /** An entry replaces whatever the log held from its index on. */
   append(record: RecordView): void {
-    const { places } = this.findOrAdd(record)
+    const group = this.findOrAdd(record)
+    const { places } = group
     const { index, term, previousTerm, lsn } = record
+    if (group.isUnsure) this.makeRoom(group, record)
     if (!(index > places.baseIndex && index <= places.lastIndex + 1)) {
       const log = `a log of ${places.baseIndex + 1} to ${places.lastIndex}`
       throw this.refuse(record, `an entry that follows on ${log}`, `entry ${index}`)
@@ -126,18 +207,40 @@ export class Replay {
     if (before !== previousTerm && before !== termMissing) {
       throw this.refuse(record, `term ${before} before entry ${index}`, `term ${previousTerm}`)
     }
+    if (before === termMissing) places.lose(index - 1, previousTerm)
     if (index <= places.lastIndex) places.truncateFrom(index)
     places.push(term, lsn, record.lengthBytes)
+    group.doubtfulThrough = Math.min(group.doubtfulThrough, index - 1)
+  }
+
+  /** What was lost must have left the log so that this entry follows on it. */
+  private makeRoom(group: ReplayedGroup, record: RecordView): void {
+    const { places } = group
+    const { index, previousTerm } = record
+    if (index <= places.baseIndex || index > places.lastIndex + jumpMax) {
+      places.reset(index - 1, previousTerm)
+      return
+    }
+    if (index > places.lastIndex + 1) return places.pushMissing(index - 1, previousTerm)
+    const known = places.termAt(index - 1)
+    if (known === previousTerm && places.firstMissing() === undefined) group.doubtfulThrough = 0
+    else if (known !== termMissing && known !== previousTerm) {
+      if (index - 1 === places.baseIndex) places.reset(index - 1, previousTerm)
+      else group.disown(index - 1, previousTerm)
+    }
   }
 
   /** A copy counts only if that entry is in the log, and never truncates. */
   rewrite(record: RecordView): void {
     const places = this.find(record)?.places
-    const { index, term } = record
+    const { index, term, previousTerm } = record
     if (places === undefined || !(index > places.baseIndex && index <= places.lastIndex)) return
     const known = places.termAt(index)
     if (known === term || known === termMissing) {
       places.place(index, term, record.lsn, record.lengthBytes)
+      if (places.termAt(index - 1) === termMissing && previousTerm > 0) {
+        places.lose(index - 1, previousTerm)
+      }
     }
   }
 
@@ -147,13 +250,16 @@ export class Replay {
   }
 
   release(record: RecordView): void {
-    const { places } = this.findOrAdd(record)
+    const group = this.findOrAdd(record)
+    const { places } = group
     const { index, term } = record
     const known = places.termAt(index)
     if (known !== term && known !== termMissing) {
-      throw this.refuse(record, `a log to begin after an entry of term ${known}`, `term ${term}`)
-    }
-    places.releaseThrough(index, term)
+      if (!group.isUnsure) {
+        throw this.refuse(record, `a log to begin after an entry of term ${known}`, `term ${term}`)
+      }
+      places.reset(index, term)
+    } else places.releaseThrough(index, term)
   }
 
   reset(record: RecordView): void {
@@ -170,69 +276,80 @@ export class Replay {
    * what the replay has come to by itself.
    */
   checkpoint(record: RecordView): void {
-    const stated = this.readCheckpoint(record)
-    if (this.oldest) {
-      const { places } = this.restore(record, stated)
-      for (let i = stated.baseIndex + 1; i <= stated.lastIndex; i++) places.push(termMissing, 0, 0)
-      return
-    }
-    const group = this.find(record)
-    const replayed = group && describe(group)
-    if (replayed !== text(stated)) {
-      throw this.refuse(record, `a checkpoint with ${replayed ?? "nothing"}`, text(stated))
-    }
-  }
-
-  private restore(record: RecordView, stated: GroupCheckpoint): ReplayedGroup {
-    if (this.find(record) !== undefined) {
+    const stated = this.readStanding(record)
+    const known = this.find(record)
+    if (this.oldest && known !== undefined) {
       throw this.refuse(record, "one checkpoint", "a second one in the segment")
     }
-    const group = this.findOrAdd(record)
-    group.hardState = { term: stated.term, vote: stated.vote, commit: stated.commit }
-    group.places.reset(stated.baseIndex, stated.baseTerm)
-    return group
+    if (this.oldest) this.findOrAdd(record).doubt()
+    this.reconcile(record, stated)
+    this.checkpointed.add(this.find(record) as ReplayedGroup)
   }
 
-  private readCheckpoint(record: RecordView): GroupCheckpoint {
-    if (record.data.length !== checkpointDataBytes) {
-      throw this.refuse(
-        record,
-        `${checkpointDataBytes} bytes of checkpoint`,
-        `${record.data.length}`,
-      )
-    }
-    const reader = new ByteReader(record.data)
-    return {
-      term: record.term,
-      vote: reader.u64(),
-      commit: reader.u64(),
-      baseIndex: reader.u64(),
-      baseTerm: record.previousTerm,
-      lastIndex: record.index,
-    }
+  /** What a batch left of a group. */
+  standing(record: RecordView): void {
+    const stated = this.readStanding(record)
+    if (stated.isDestroyed) this.destroy(record)
+    else this.reconcile(record, stated)
   }
 
-  /** Every entry of every log has been met; else throws, naming the oldest segment held. */
-  end(oldestPath: string): void {
-    for (const { key, places } of this.groups()) {
-      const index: LogIndex = places.firstMissing()
-      if (index === 0) continue
-      throw new StorageCorruption({
-        path: oldestPath,
-        offset: 0,
-        expected: `entry ${index} of range ${key.range}, replica ${key.replica} in it or after it`,
-        actual: "no record of that entry",
-      })
+  /** Makes of an unsure group what a record says that it is; any other has to be that by itself. */
+  private reconcile(record: RecordView, stated: Standing): void {
+    const group = this.mayMissGroups ? this.findOrAdd(record) : this.find(record)
+    if (group?.isUnsure === true) {
+      restore(group, stated)
+      return
     }
+    // Doubts and floors begin and end with a standing record, and with no other.
+    if (group !== undefined && record.type === recordTypes.standing) {
+      group.isUnsure = stated.isUnsure
+      group.floor = stated.floor
+    }
+    const replayed = group?.standing()
+    if (replayed !== undefined && isSameStanding(replayed, stated)) return
+    const expected = replayed === undefined ? "nothing" : standingText(replayed)
+    throw this.refuse(record, `a group with ${expected}`, standingText(stated))
+  }
+
+  private readStanding(record: RecordView): Standing {
+    const standing = readStanding(record)
+    if (standing !== undefined) return standing
+    throw this.refuse(record, "what the flags announce", `${record.data.length} bytes`)
   }
 }
 
-function describe(group: ReplayedGroup): string {
-  const { baseIndex, baseTerm, lastIndex } = group.places
-  return text({ ...group.hardState, baseIndex, baseTerm, lastIndex })
+/** Takes an unsure group to where a later record says that it stood: entries that are not known to be its are missing. */
+function restore(group: ReplayedGroup, stated: Standing): void {
+  const { places } = group
+  const { baseIndex, baseTerm, lastIndex, lastTerm } = stated
+  if (baseIndex < places.baseIndex || baseIndex > places.lastIndex) {
+    const kept = baseIndex < places.baseIndex ? entriesOf(places) : []
+    places.reset(baseIndex, baseTerm)
+    for (const { index, term, lsn, sizeBytes } of kept) {
+      places.pushMissing(index - 1, termMissing)
+      places.push(term, lsn, sizeBytes)
+    }
+  } else places.releaseThrough(baseIndex, baseTerm)
+  if (places.lastIndex > lastIndex) places.truncateFrom(lastIndex + 1)
+  if (places.lastIndex < lastIndex) places.pushMissing(lastIndex, lastTerm)
+  if (lastIndex > baseIndex) confirmLast(group, lastIndex, lastTerm)
+  group.stands(stated)
 }
 
-function text(stated: GroupCheckpoint): string {
-  const { term, vote, commit, baseIndex, baseTerm, lastIndex } = stated
-  return `term ${term} vote ${vote} commit ${commit} log (${baseIndex}@${baseTerm}, ${lastIndex}]`
+function confirmLast(group: ReplayedGroup, lastIndex: LogIndex, lastTerm: Term): void {
+  const { places } = group
+  const known = places.termAt(lastIndex) as Term
+  if (known === lastTerm) {
+    if (lastIndex <= group.doubtfulThrough) group.doubtfulThrough = 0
+  } else if (known === termMissing) places.lose(lastIndex, lastTerm)
+  else group.disown(lastIndex, lastTerm)
+}
+
+function entriesOf(places: GroupIndex) {
+  const entries: Array<{ index: LogIndex; term: Term; lsn: Lsn; sizeBytes: number }> = []
+  for (let index = places.baseIndex + 1; index <= places.lastIndex; index++) {
+    const term = places.termAt(index) as Term
+    entries.push({ index, term, lsn: places.lsnAt(index), sizeBytes: places.sizeAt(index) })
+  }
+  return entries
 }

@@ -1,4 +1,5 @@
-import { compareKeys, type JournalGroup } from "./group.ts"
+import type { JournalGroup } from "./group.ts"
+import { compareKeys } from "./logged.ts"
 import type { Segment, Segments } from "./segments.ts"
 
 /**

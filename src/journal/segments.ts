@@ -155,6 +155,10 @@ export class Segments {
     return this.held.reduce((sum, segment) => sum + segment.liveBytes, 0)
   }
 
+  named(path: string): Segment | undefined {
+    return this.held.find((segment) => segment.path === path)
+  }
+
   /** The held segment in which `lsn` lies. */
   find(lsn: Lsn): Segment {
     let low = 0

@@ -1,8 +1,35 @@
 import type { Key, NamespaceId, Position, Slot } from "../types.ts"
+import { compareBytes } from "./bytes.ts"
 import { slotOf } from "./slot.ts"
 
 /** Bytes before the key in a position of a `hash` namespace: namespace u32 BE, slot u16 BE. Stored: do not change. */
 export const hashPrefixBytes = 6
+/** The same for an `ordered` namespace: namespace u32 BE. Stored: do not change. */
+export const orderedPrefixBytes = 4
+
+type Partitioning = "hash" | "ordered"
+
+/** Bytes before the key in a position. */
+export function prefixBytesOf(partitioning: Partitioning): number {
+  return partitioning === "hash" ? hashPrefixBytes : orderedPrefixBytes
+}
+
+/** The position of a key in a namespace. */
+export function positionIn(
+  namespace: { readonly id: NamespaceId; readonly partitioning: Partitioning },
+  key: Key,
+): Position {
+  if (namespace.partitioning === "hash") return hashPosition(namespace.id, key)
+  const position = new Uint8Array(orderedPrefixBytes + key.length)
+  position.set(namespaceStart(namespace.id), 0)
+  position.set(key, orderedPrefixBytes)
+  return position
+}
+
+/** The key in a position, as a view. */
+export function keyIn(partitioning: Partitioning, position: Position): Key {
+  return position.subarray(prefixBytesOf(partitioning))
+}
 
 function writePrefix(target: Uint8Array, namespace: NamespaceId, slot: Slot): void {
   target[0] = namespace >>> 24
@@ -37,6 +64,14 @@ export function namespaceStart(namespace: NamespaceId): Position {
 export function namespaceOf(position: Position): NamespaceId {
   const [a = 0, b = 0, c = 0, d = 0] = position
   return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0
+}
+
+/** The namespace that holds all of [start, end), or `undefined` when none does. An empty `end` is the end of the space. */
+export function namespaceOfInterval(start: Position, end: Position): NamespaceId | undefined {
+  if (start.length < 4 || end.length === 0) return undefined
+  const namespace = namespaceOf(start)
+  if (namespace === 0xffffffff) return undefined
+  return compareBytes(end, namespaceStart(namespace + 1)) <= 0 ? namespace : undefined
 }
 
 /** The key in a position of a `hash` namespace, as a view. */

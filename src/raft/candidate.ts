@@ -1,6 +1,7 @@
+import type { MonotonicMs, ReplicaId } from "../types.ts"
 import { Follower } from "./follower.ts"
-import type { VoteResponse } from "./message.ts"
-import { type Ballot, voteResult } from "./quorum.ts"
+import type { TimeoutNow, VoteResponse } from "./message.ts"
+import { type Ballot, jointVoteResult } from "./quorum.ts"
 
 /**
  * What a replica does to become leader (Raft paper 5.2): first a pre-vote, which changes no term,
@@ -13,13 +14,35 @@ import { type Ballot, voteResult } from "./quorum.ts"
  * reason.
  */
 export abstract class Candidate extends Follower {
-  private readonly ballots: Array<Ballot> = this.voters.map(() => undefined)
+  /** By whoever answered, voter or not: who counts is decided when they are counted. */
+  private readonly ballots = new Map<ReplicaId, Ballot>()
 
-  /** Campaigns now, whatever the timer and the silence after the start say. */
+  /** Campaigns without waiting for the timer, unless something forbids it: for a group that never had a leader. */
+  hasten(nowMs: MonotonicMs = this.nowMs): void {
+    this.nowMs = nowMs
+    if (this.mayCampaign) this.campaign()
+  }
+
+  /** Campaigns now, whatever the timer and the silence say; not if it is no voter. For tests: what was promised to a leader is broken. */
   campaign(): void {
-    if (this.role === "leader" || this.snapshot !== undefined) return
+    if (this.role === "leader" || !this.mayLead || this.lacksLog) return
+    if (this.snapshot !== undefined) return
     if (this.options.preVote) this.seekPreVotes()
-    else this.seekVotes()
+    else this.seekVotes(false)
+  }
+
+  /**
+   * The leader hands over: a campaign without pre-vote, whose requests break the silence. The leader relies on that no longer, but only the
+   * one of this very term has said so: a late word of an earlier one is void.
+   */
+  protected stepTimeoutNow(message: TimeoutNow): void {
+    if (!this.obeysTimeoutNow(message) || !this.mayLead || this.lacksLog) return
+    if (this.snapshot !== undefined) return
+    this.seekVotes(true)
+  }
+
+  protected obeysTimeoutNow(message: TimeoutNow): boolean {
+    return message.term === this.term && this.role === "follower" && this.leader === message.from
   }
 
   /** A voter alone in its group has nobody to wait for. */
@@ -31,16 +54,17 @@ export abstract class Candidate extends Follower {
 
   private seekPreVotes(): void {
     this.becomePreCandidate()
-    this.ballots.fill(undefined)
-    this.ballots[this.position] = "granted"
-    this.requestVotes(true)
+    this.ballots.clear()
+    this.ballots.set(this.id, "granted")
+    this.requestVotes({ preVote: true, transfer: false })
     this.decide()
   }
 
-  private seekVotes(): void {
+  /** `transfer` is said of this one election: after it there may be a leader who relies on silence. */
+  private seekVotes(transfer: boolean): void {
     this.becomeCandidate()
-    this.ballots.fill(undefined)
-    this.requestVotes(false)
+    this.ballots.clear()
+    this.requestVotes({ preVote: false, transfer })
     this.messagesAfterPersist.push({
       _tag: "VoteResponse",
       from: this.id,
@@ -51,9 +75,11 @@ export abstract class Candidate extends Follower {
     })
   }
 
-  private requestVotes(preVote: boolean): void {
+  private requestVotes(kind: { readonly preVote: boolean; readonly transfer: boolean }): void {
+    const { preVote, transfer } = kind
     const target = preVote ? this.messages : this.messagesAfterPersist
-    for (const voter of this.voters) {
+    const voters = [...new Set(this.quorums().flat())].sort((left, right) => left - right)
+    for (const voter of voters) {
       if (voter === this.id) continue
       target.push({
         _tag: "VoteRequest",
@@ -61,6 +87,7 @@ export abstract class Candidate extends Follower {
         to: voter,
         term: preVote ? this.term + 1 : this.term,
         preVote,
+        transfer,
         lastIndex: this.log.lastIndex,
         lastTerm: this.log.lastTerm,
       })
@@ -75,8 +102,9 @@ export abstract class Candidate extends Follower {
       return
     }
     if (!this.countsVote(response)) return
-    const voter = this.voters.indexOf(response.from)
-    this.ballots[voter] ??= response.granted ? "granted" : "refused"
+    if (!this.ballots.has(response.from)) {
+      this.ballots.set(response.from, response.granted ? "granted" : "refused")
+    }
     this.decide()
   }
 
@@ -88,9 +116,10 @@ export abstract class Candidate extends Follower {
   }
 
   private decide(): void {
-    const result = voteResult(this.ballots)
+    const sets = this.quorums().map((set) => set.map((voter) => this.ballots.get(voter)))
+    const result = jointVoteResult(sets)
     if (result === "lost") this.becomeFollower(this.term, undefined)
-    else if (result === "won" && this.role === "preCandidate") this.seekVotes()
+    else if (result === "won" && this.role === "preCandidate") this.seekVotes(false)
     else if (result === "won") this.becomeLeader()
   }
 }

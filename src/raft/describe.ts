@@ -1,4 +1,5 @@
 import type { ReplicaId } from "../types.ts"
+import { type Membership, membershipInEntry } from "./membership.ts"
 import { type Entry, entryKinds, type Message } from "./message.ts"
 import type { ProgressReport } from "./progress.ts"
 import type { RaftNode } from "./raftNode.ts"
@@ -55,9 +56,20 @@ function describeData(data: Uint8Array): string {
   return rest > 0 ? `"${text}"+${rest}B` : `"${text}"`
 }
 
-/** `4@2 "a=1"`, `3@2 empty`. */
+/** `n1 n2 n3`, while joint `n1 n2 n4 out of n1 n2 n3`, with learners `n1 learners n2`. */
+export function describeMembership({ voters, outgoing, learners }: Membership): string {
+  const names = (list: ReadonlyArray<ReplicaId>) => list.map(describeReplica).join(" ")
+  const joint = outgoing.length === 0 ? "" : ` out of ${names(outgoing)}`
+  return `${names(voters)}${joint}${learners.length === 0 ? "" : ` learners ${names(learners)}`}`
+}
+
+/** `4@2 "a=1"`, `3@2 empty`, `5@2 n1 n2 learners n3`. */
 export function describeEntry(entry: Entry): string {
-  const what = entry.kind === entryKinds.empty ? "empty" : describeData(entry.data)
+  let what: string
+  if (entry.kind === entryKinds.empty) what = "empty"
+  else if (entry.kind === entryKinds.members) {
+    what = describeMembership(membershipInEntry(entry.data))
+  } else what = describeData(entry.data)
   return `${entry.index}@${entry.term} ${what}`
 }
 
@@ -74,7 +86,7 @@ export function describeMessage(message: Message): string {
 function describeBody(message: Message): string {
   switch (message._tag) {
     case "VoteRequest":
-      return `${voteName(message.preVote)} last=${message.lastIndex}@${message.lastTerm}`
+      return `${voteName(message.preVote)} last=${message.lastIndex}@${message.lastTerm}${message.transfer ? " transfer" : ""}`
     case "VoteResponse":
       return `${voteName(message.preVote)}Response ${message.granted ? "granted" : "refused"}`
     case "AppendRequest": {
@@ -91,6 +103,12 @@ function describeBody(message: Message): string {
       return `HeartbeatResponse round=${message.round}`
     case "SnapshotOffer":
       return `SnapshotOffer ${message.index}@${message.indexTerm}`
+    case "TimeoutNow":
+      return "TimeoutNow"
+    case "ReadIndexRequest":
+      return `ReadIndex ${message.context}`
+    case "ReadIndexResponse":
+      return `ReadIndexResponse ${message.context} at ${message.index}`
   }
 }
 
@@ -114,10 +132,14 @@ export function describeReady(id: ReplicaId, ready: Ready): ReadonlyArray<string
     lines.push(`${describeMessage(message)} (once durable)`)
   }
   if (ready.committed.length > 0) lines.push(`${name} applies ${describeEntries(ready.committed)}`)
-  for (const read of ready.reads) lines.push(`${name} read ${read.context} at ${read.index}`)
+  for (const read of ready.reads) {
+    const how = read.byLease ? " by lease" : ""
+    lines.push(`${name} read ${read.context} at ${read.index}${how}`)
+  }
   for (const context of ready.readsLost) lines.push(`${name} read ${context} lost`)
   for (const replica of ready.snapshotsWanted) {
     lines.push(`${name} wants a snapshot for ${describeReplica(replica)}`)
   }
+  if (ready.leaveJointDue) lines.push(`${name} may leave joint`)
   return lines
 }

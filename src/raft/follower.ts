@@ -1,6 +1,14 @@
 import { assert } from "../lib/assert.ts"
 import type { LogIndex, Term } from "../types.ts"
-import type { AppendRequest, Entry, Heartbeat, SnapshotOffer, VoteRequest } from "./message.ts"
+import type { Membership } from "./membership.ts"
+import type {
+  AppendRequest,
+  Entry,
+  Heartbeat,
+  ReadIndexResponse,
+  SnapshotOffer,
+  VoteRequest,
+} from "./message.ts"
 import { Replica } from "./replica.ts"
 
 /**
@@ -15,7 +23,8 @@ export abstract class Follower extends Replica {
 
   protected stepVoteRequest(request: VoteRequest): void {
     // Not even the term is taken: a replica that was cut off must not depose a leader that works.
-    if (this.inVoteSilence) return
+    // A leader that hands over has no use for the silence any more.
+    if (this.inVoteSilence && !request.transfer) return
     if (!request.preVote && request.term > this.term) this.becomeFollower(request.term, undefined)
     const granted = this.mayVoteFor(request) && this.isUpToDate(request.lastIndex, request.lastTerm)
     if (granted && !request.preVote) {
@@ -45,6 +54,11 @@ export abstract class Follower extends Replica {
 
   /** The log that ends so holds all that this one may have helped to commit. (Raft paper 5.4.1) */
   protected isUpToDate(lastIndex: LogIndex, lastTerm: Term): boolean {
+    const floor = this.log.voteFloor
+    if (floor !== undefined) {
+      if (lastTerm < floor.term || (lastTerm === floor.term && lastIndex < floor.index))
+        return false
+    }
     if (lastTerm !== this.log.lastTerm) return lastTerm > this.log.lastTerm
     return lastIndex >= this.log.lastIndex
   }
@@ -145,7 +159,8 @@ export abstract class Follower extends Replica {
   /** The leader sends no commit index beyond what it knows to match here. */
   protected stepHeartbeat(request: Heartbeat): void {
     const following = this.follow(request)
-    if (following) this.log.commitTo(request.commit)
+    // What it says to match was acknowledged once; what was lost of it since, only an append can show to match again.
+    if (following && !this.lacksLog) this.log.commitTo(request.commit)
     this.messages.push({
       _tag: "HeartbeatResponse",
       from: this.id,
@@ -153,6 +168,36 @@ export abstract class Follower extends Replica {
       term: this.term,
       round: following ? request.round : 0,
     })
+  }
+
+  // Reads (Raft thesis 6.4)
+
+  /** Drawn when it is first needed. */
+  private readSession: number | undefined
+
+  /** Asks the leader for a read index; false when none is known. */
+  protected askReadIndex(context: number): boolean {
+    if (this.role !== "follower" || this.leader === undefined) return false
+    this.readSession ??= this.options.prng.uint32()
+    this.messages.push({
+      _tag: "ReadIndexRequest",
+      from: this.id,
+      to: this.leader,
+      term: this.term,
+      session: this.readSession,
+      context,
+    })
+    return true
+  }
+
+  /**
+   * The answer stands whatever has become of that leader since: it led after the question was asked. A context is used once in a session, and
+   * the answer to a question of an earlier life of this replica would be older than the one asked now.
+   */
+  protected stepReadIndexResponse(response: ReadIndexResponse): void {
+    if (response.session !== this.readSession) return
+    const { context, index } = response
+    this.confirmedReads.push({ context, index, byLease: false })
   }
 
   // Snapshots (Raft paper 7)
@@ -182,9 +227,9 @@ export abstract class Follower extends Replica {
 
   /**
    * The snapshot that `ready` asked for is installed durably, and storage begins after it. The
-   * leader is told, if one is known.
+   * leader is told, if one is known. `membership` is the one in the snapshot; no other that was known before counts any more.
    */
-  snapshotInstalled(index: LogIndex, term: Term): void {
+  snapshotInstalled(index: LogIndex, term: Term, membership: Membership): void {
     assert(
       this.snapshot?.index === index && this.snapshot.term === term,
       `snapshot ${index}@${term} was not asked for`,
@@ -192,6 +237,7 @@ export abstract class Follower extends Replica {
     assert(this.role !== "leader", "a leader installs a snapshot")
     this.snapshot = undefined
     this.log.restore(index, term)
+    this.membershipInstalled(index, membership)
     if (this.leader !== undefined) this.acceptAppend(this.leader, index)
   }
 }

@@ -2,6 +2,7 @@ import { assert } from "../lib/assert.ts"
 import { type ByteReader, MalformedBytes } from "../lib/byteReader.ts"
 import type { ByteWriter } from "../lib/byteWriter.ts"
 import type { LogIndex, Term } from "../types.ts"
+import { membershipInEntry } from "./membership.ts"
 import {
   type AppendRequest,
   type Entry,
@@ -14,7 +15,7 @@ import {
  * Raft messages as bytes. All integers are little-endian. Do not change: sent between versions.
  *
  *     message  := tag u8 | from u32 | to u32 | term u64 | body
- *     1 VoteRequest        preVote u8 | lastIndex u64 | lastTerm u64
+ *     1 VoteRequest        preVote u8 | transfer u8 | lastIndex u64 | lastTerm u64
  *     2 VoteResponse       preVote u8 | granted u8
  *     3 AppendRequest      previousIndex u64 | previousTerm u64 | commit u64 | count u32 |
  *                          entry * count
@@ -22,6 +23,9 @@ import {
  *     5 Heartbeat          commit u64 | round u64
  *     6 HeartbeatResponse  round u64
  *     7 SnapshotOffer      index u64 | indexTerm u64
+ *     8 TimeoutNow
+ *     9 ReadIndexRequest   session u32 | context u64
+ *    10 ReadIndexResponse  session u32 | context u64 | index u64
  *     entry    := term u64 | kind u8 | length u32 | data         (its index follows from its place)
  *
  * u64 holds at most 2^53 - 1. Nothing is believed: counts and lengths are checked against the bytes
@@ -35,6 +39,9 @@ const tags = {
   Heartbeat: 5,
   HeartbeatResponse: 6,
   SnapshotOffer: 7,
+  TimeoutNow: 8,
+  ReadIndexRequest: 9,
+  ReadIndexResponse: 10,
 } as const satisfies Record<Message["_tag"], number>
 
 const entryHeaderBytes = 13
@@ -48,6 +55,7 @@ export function writeMessage(writer: ByteWriter, message: Message): void {
   switch (message._tag) {
     case "VoteRequest":
       writeFlag(writer, message.preVote)
+      writeFlag(writer, message.transfer)
       writer.u64(message.lastIndex)
       writer.u64(message.lastTerm)
       return
@@ -74,6 +82,17 @@ export function writeMessage(writer: ByteWriter, message: Message): void {
     case "SnapshotOffer":
       writer.u64(message.index)
       writer.u64(message.indexTerm)
+      return
+    case "TimeoutNow":
+      return
+    case "ReadIndexRequest":
+      writer.u32(message.session)
+      writer.u64(message.context)
+      return
+    case "ReadIndexResponse":
+      writer.u32(message.session)
+      writer.u64(message.context)
+      writer.u64(message.index)
       return
     default:
       message satisfies never
@@ -108,8 +127,10 @@ export function readMessage(reader: ByteReader): Message {
   switch (tag) {
     case tags.VoteRequest: {
       const preVote = readFlag(reader)
+      const transfer = readFlag(reader)
       const lastIndex = reader.u64()
-      return { _tag: "VoteRequest", from, to, term, preVote, lastIndex, lastTerm: reader.u64() }
+      const lastTerm = reader.u64()
+      return { _tag: "VoteRequest", from, to, term, preVote, transfer, lastIndex, lastTerm }
     }
     case tags.VoteResponse: {
       const preVote = readFlag(reader)
@@ -139,6 +160,17 @@ export function readMessage(reader: ByteReader): Message {
       const index = reader.u64()
       return { _tag: "SnapshotOffer", from, to, term, index, indexTerm: reader.u64() }
     }
+    case tags.TimeoutNow:
+      return { _tag: "TimeoutNow", from, to, term }
+    case tags.ReadIndexRequest: {
+      const session = reader.u32()
+      return { _tag: "ReadIndexRequest", from, to, term, session, context: reader.u64() }
+    }
+    case tags.ReadIndexResponse: {
+      const session = reader.u32()
+      const context = reader.u64()
+      return { _tag: "ReadIndexResponse", from, to, term, session, context, index: reader.u64() }
+    }
     default:
       throw new MalformedBytes(`no raft message has tag ${tag}`)
   }
@@ -167,7 +199,9 @@ function readEntries(
     if (term < termBefore || term > place.term) throw new MalformedBytes(`entry of term ${term}`)
     termBefore = term
     const kind = readKind(reader)
-    entries.push({ index: place.previousIndex + i, term, kind, data: reader.bytes32() })
+    const data = reader.bytes32()
+    if (kind === entryKinds.members) membershipInEntry(data)
+    entries.push({ index: place.previousIndex + i, term, kind, data })
   }
   return ownCopies(entries, reader.offset - start)
 }
@@ -186,8 +220,6 @@ function ownCopies(entries: ReadonlyArray<Entry>, sizeBytes: number): ReadonlyAr
 
 function readKind(reader: ByteReader): EntryKind {
   const kind = reader.u8()
-  if (kind !== entryKinds.empty && kind !== entryKinds.commands) {
-    throw new MalformedBytes(`no entry has kind ${kind}`)
-  }
-  return kind
+  if (kind > entryKinds.clear) throw new MalformedBytes(`no entry has kind ${kind}`)
+  return kind as EntryKind
 }

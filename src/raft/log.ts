@@ -19,7 +19,16 @@ export interface LogStorage {
   term(index: LogIndex): Term | undefined
   /**
    * Entries from `from` up to, not including, `to`; at least one, then as many as fit `maxBytes` of
-   * data. Requires firstIndex <= from < to <= lastIndex + 1.
+   * data. Requires firstIndex <= from < to <= lastIndex + 1. None from a missing entry on.
    */
   entries(from: LogIndex, to: LogIndex, maxBytes: number): ReadonlyArray<Entry>
+  /**
+   * The oldest entry from `from` on of which stored bytes are lost, though its term is known: it can be neither sent nor applied until it is back.
+   */
+  firstMissing?(from: LogIndex): LogIndex | undefined
+  /**
+   * The end of a log that this replica may have acknowledged and lost in damage: until its log reaches it, it does not campaign, votes only for
+   * logs that do, and learns what is committed from appends alone.
+   */
+  readonly voteFloor?: { readonly index: LogIndex; readonly term: Term } | undefined
 }

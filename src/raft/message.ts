@@ -1,7 +1,16 @@
 import type { LogIndex, ReplicaId, Term } from "../types.ts"
 
-/** What an entry holds. Stored and sent: do not change these values. */
-export const entryKinds = { empty: 0, commands: 1 } as const
+/**
+ * What an entry holds. The core reads `empty` and `members`; the others are the state machine's. Stored and sent: do not change these values.
+ */
+export const entryKinds = {
+  empty: 0,
+  commands: 1,
+  members: 2,
+  split: 3,
+  tick: 4,
+  clear: 5,
+} as const
 export type EntryKind = (typeof entryKinds)[keyof typeof entryKinds]
 
 /** One position of the log. `data` belongs to whoever proposed it and is never changed. */
@@ -34,6 +43,8 @@ interface Envelope {
 export interface VoteRequest extends Envelope {
   readonly _tag: "VoteRequest"
   readonly preVote: boolean
+  /** The leader itself asked for this election, and counts on no voter's silence any more. */
+  readonly transfer: boolean
   readonly lastIndex: LogIndex
   readonly lastTerm: Term
 }
@@ -91,6 +102,26 @@ export interface SnapshotOffer extends Envelope {
   readonly indexTerm: Term
 }
 
+/** The leader of this term hands over: whoever gets it campaigns at once (Raft thesis 3.10). */
+export interface TimeoutNow extends Envelope {
+  readonly _tag: "TimeoutNow"
+}
+
+/** A replica asks its leader for an index at which a read would be linearizable. */
+export interface ReadIndexRequest extends Envelope {
+  readonly _tag: "ReadIndexRequest"
+  /** Drawn by the asker once in its life: an answer to an earlier life of it is told by this. */
+  readonly session: number
+  readonly context: number
+}
+
+export interface ReadIndexResponse extends Envelope {
+  readonly _tag: "ReadIndexResponse"
+  readonly session: number
+  readonly context: number
+  readonly index: LogIndex
+}
+
 export type Message =
   | VoteRequest
   | VoteResponse
@@ -99,3 +130,6 @@ export type Message =
   | Heartbeat
   | HeartbeatResponse
   | SnapshotOffer
+  | TimeoutNow
+  | ReadIndexRequest
+  | ReadIndexResponse

@@ -69,9 +69,9 @@ export class Inflight {
 }
 
 /**
- * What the leader knows of one voter's log.
+ * What the leader knows of one member's log.
  *
- * Invariants: match < next; `match` never falls while one leader leads; entries up to `match` are
+ * Invariants: match < next; `match` never falls while one leader leads, unless the voter itself says that it lost entries; entries up to `match` are
  * durable at the voter. In `probe` and `snapshot` nothing is in flight.
  */
 export class Progress {
@@ -83,6 +83,8 @@ export class Progress {
   probeSent = false
   /** Anything was heard of it, in this term, since quorum was last checked. */
   recentActive = false
+  /** The same, of the time between the two checks before. */
+  private activeBefore = false
   /** Largest heartbeat round that it echoed. */
   round = 0
   /** A heartbeat period has passed: its next echo shows whether appends were lost. */
@@ -102,6 +104,17 @@ export class Progress {
       maxCount: options.maxInflightAppends,
       maxBytes: options.maxInflightBytes,
     })
+  }
+
+  /** Heard in this election timeout or the one before. */
+  get heardLately(): boolean {
+    return this.recentActive || this.activeBefore
+  }
+
+  /** Quorum was checked. */
+  rollActive(): void {
+    this.activeBefore = this.recentActive
+    this.recentActive = false
   }
 
   /** True when an append may be sent now. */
@@ -159,6 +172,12 @@ export class Progress {
     this.next = next
     this.probeSent = false
     this.inflight.clear()
+  }
+
+  /** It has lost what it had above `lastIndex`. */
+  lost(lastIndex: LogIndex): void {
+    this.match = Math.min(this.match, lastIndex)
+    if (this.state !== "snapshot") this.becomeProbe()
   }
 
   becomeReplicate(): void {

@@ -26,6 +26,17 @@ export function quorumIndex(values: ReadonlyArray<number>): number {
   return best
 }
 
+/**
+ * Largest number that a majority of every set reaches, or 0 (Raft paper 6: both majorities of a joint group). Requires at least one set.
+ */
+export function jointQuorumIndex(sets: ReadonlyArray<ReadonlyArray<number>>): number {
+  let least = Number.POSITIVE_INFINITY
+  for (let i = 0; i < sets.length; i++) {
+    least = Math.min(least, quorumIndex(sets[i] as ReadonlyArray<number>))
+  }
+  return least
+}
+
 export type Ballot = "granted" | "refused" | undefined
 export type VoteResult = "won" | "lost" | "pending"
 
@@ -40,4 +51,11 @@ export function voteResult(ballots: ReadonlyArray<Ballot>): VoteResult {
   }
   if (granted >= needed) return "won"
   return ballots.length - refused < needed ? "lost" : "pending"
+}
+
+/** What ballots in every set decide: won in all of them, lost in any. */
+export function jointVoteResult(sets: ReadonlyArray<ReadonlyArray<Ballot>>): VoteResult {
+  const results = sets.map(voteResult)
+  if (results.includes("lost")) return "lost"
+  return results.includes("pending") ? "pending" : "won"
 }

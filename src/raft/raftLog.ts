@@ -5,6 +5,14 @@ import type { Entry } from "./message.ts"
 
 const none: ReadonlyArray<Entry> = []
 
+/** Told what happens to the log, as it happens: memberships are in force from when their entries are appended. */
+export interface LogListener {
+  /** Called before the entry is added. */
+  readonly appended: (entry: Entry) => void
+  /** Entries at `from` and above are gone. */
+  readonly truncated: (from: LogIndex) => void
+}
+
 /** Entries handed out to be written, known by the last of them. */
 interface Write {
   readonly index: LogIndex
@@ -30,6 +38,7 @@ interface Write {
  */
 export class RaftLog {
   private readonly storage: LogStorage
+  private readonly listener: LogListener | undefined
   private readonly tail: Array<Entry> = []
   private readonly writes: Array<Write> = []
   private durable: LogIndex
@@ -47,9 +56,11 @@ export class RaftLog {
     readonly storage: LogStorage
     readonly commitIndex: LogIndex
     readonly appliedIndex: LogIndex
+    readonly listener?: LogListener
   }) {
     const { storage, appliedIndex } = options
     this.storage = storage
+    this.listener = options.listener
     this.durable = storage.lastIndex
     this.handedOut = storage.lastIndex
     this.last = storage.lastIndex
@@ -127,12 +138,13 @@ export class RaftLog {
   }
 
   /**
-   * Entries from `from` (at least one), then as many as fit `maxBytes` of data. It may stop where
+   * Entries from `from` (at least one, unless it is missing), then as many as fit `maxBytes` of data. It may stop where
    * the tail begins. Requires firstIndex <= from <= lastIndex.
    */
   entries(from: LogIndex, maxBytes: number): ReadonlyArray<Entry> {
     if (from <= this.durable) {
       const stored = this.storage.entries(from, this.durable + 1, maxBytes)
+      if (this.isMissing(from)) return none
       assert(
         stored[0]?.index === from,
         () => `storage gave ${stored[0]?.index} in place of ${from}`,
@@ -166,6 +178,7 @@ export class RaftLog {
   private push(entry: Entry): void {
     assert(entry.index === this.last + 1, () => `entry ${entry.index} after ${this.last}`)
     assert(entry.term >= this.termOfLast, () => `term ${entry.term} after ${this.termOfLast}`)
+    this.listener?.appended(entry)
     this.tail.push(entry)
     this.last = entry.index
     this.termOfLast = entry.term
@@ -183,6 +196,7 @@ export class RaftLog {
     for (const write of this.writes) write.validTo = Math.min(write.validTo, kept)
     this.last = kept
     this.termOfLast = this.termIn(kept)
+    this.listener?.truncated(from)
   }
 
   /** True when entries wait to be written. */
@@ -234,11 +248,24 @@ export class RaftLog {
     return true
   }
 
+  /** What this replica may have acknowledged and lost (log.ts). */
+  get voteFloor(): { readonly index: LogIndex; readonly term: Term } | undefined {
+    return this.storage.voteFloor
+  }
+
   /** True when `takeCommitted` has something to give. */
   get hasCommitted(): boolean {
     return (
-      this.applying === this.applied && this.applying < this.commit && this.applying < this.durable
+      this.applying === this.applied &&
+      this.applying < this.commit &&
+      this.applying < this.durable &&
+      !this.isMissing(this.applying + 1)
     )
+  }
+
+  /** True when the entry's bytes are lost: see `LogStorage.firstMissing`. */
+  isMissing(index: LogIndex): boolean {
+    return index <= this.durable && this.storage.firstMissing?.(index) === index
   }
 
   /**
@@ -250,6 +277,8 @@ export class RaftLog {
     const from = this.applying + 1
     const end = Math.min(this.commit, this.durable) + 1
     const entries = this.storage.entries(from, end, maxBytes)
+    // Found to be damaged just now.
+    if (this.isMissing(from)) return none
     assert(
       entries[0]?.index === from,
       () => `storage gave ${entries[0]?.index} in place of ${from}`,

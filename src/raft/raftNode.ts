@@ -1,8 +1,8 @@
 /**
  * Consensus: one replica of one Raft group, as a machine without IO, clock or chance of its own.
  *
- * The idea. A group keeps one log on all its voters. One of them leads a term; only it adds
- * entries, and an entry stored by a majority in the leader's own term is committed, with all before
+ * The idea. A group keeps one log on all its members. One of them leads a term; only it adds
+ * entries, and an entry stored by a majority of voters in the leader's own term is committed, with all before
  * it: no later leader lacks it, since a vote is refused to any log that ends before the voter's
  * own. The state machine applies committed entries in order, so that all replicas pass through the
  * same states.
@@ -18,10 +18,23 @@
  *   4. `applied` tells what the state machine has applied; then the next committed entries are
  *      given.
  *
- * The classes, each built on the one before: `Replica` (state that outlives roles), `Follower`
- * (votes, follows), `Candidate` (campaigns), `Leader` (replicates, commits, confirms reads), and
- * here the dispatch by role and the assembly of `Ready`. `RaftLog` is the log, `Progress` a
- * leader's view of one voter, `ReadQueue` its reads, `quorum.ts` the counting.
+ * Who takes part. A membership (`membership.ts`) travels in the log, and is in force on a replica from when its entry is
+ * appended until it is replaced, committed or not. Voters change by way of a joint membership, in which the majorities of
+ * the voters before and after must both agree: to elections, commits, rounds and quorum checks alike, so that the quorums
+ * of consecutive memberships always meet. Learners get the log and decide nothing. A message is taken from anyone: what a
+ * replica knows of the membership may be old.
+ *
+ * Who leads. A leader can hand over: the one chosen campaigns at once, and the silence in which voters give no vote does
+ * not hold for it. On that silence leases rest (`lease.ts`): while one holds, reads need no round. Followers ask their
+ * leader for read indexes.
+ *
+ * The classes, each built on the one before: `Replica` (state that outlives roles, memberships),
+ * `Follower` (votes, follows), `Candidate` (campaigns), `Replicator` (brings the log to the others,
+ * commits), `Leader` (beats, checks its quorum, confirms reads, has a lease), `Steward` (takes
+ * proposals, changes members, hands over), and here the dispatch by role and the assembly of `Ready`.
+ * `RaftLog` is the log, `MembershipLog` the memberships along it, `Progress` a leader's view of one
+ * member, `ReadQueue` its reads, `quorum.ts` the counting. Protected one-liners are the rules: a test
+ * breaks each of them in turn.
  *
  * Invariants, asserted where they could break:
  *   - A term has one leader; terms never fall; a replica votes once per term, and never forgets it.
@@ -34,33 +47,40 @@
  *   - An answer of an earlier term changes nothing. Messages may be lost, doubled, reordered, and
  *     late by any time.
  *   - A read index is given out only after an entry of the leader's own term is committed, and a
- *     quorum has echoed a heartbeat round begun after the read came.
+ *     quorum has echoed a heartbeat round begun after the read came, or under a lease.
+ *   - A leader has one membership uncommitted at most, and none before an entry of its own term is
+ *     committed. Joint is left only when the joint membership is committed.
+ *   - A lease lasts from the sending of a round that a quorum has echoed, for less than voters are
+ *     silent after it; the term's leader that sent TimeoutNow has none. A replica's vote for itself
+ *     waits for the silence like any other.
  *   - Everything has a limit: appends under way by count and bytes, committed entries under way,
- *     data not yet applied. The number of waiting reads is limited by the caller.
+ *     data not yet applied, reads of other replicas. The number of a replica's own waiting reads is
+ *     limited by the caller.
  *
- * Left out, until something needs it: change of members and learners (voters are fixed by the
- * caller), leases (reads confirm by a round; the vote silence that leases rest on is here), leader
- * transfer, hibernation of idle groups (an idle group costs one small round per heartbeat), read
- * index on behalf of followers. Snapshots are only decided on here: making, sending and installing
- * them is the caller's. A leader whose own disk stalls goes on to lead: only its caller sees the
- * disk.
+ * Left out, until something needs it: hibernation of idle groups (an idle group costs one small
+ * round per heartbeat, and each group sends its own). A joint membership is never given up, only
+ * completed: should its new voters be lost for good before that, the group stands still. Snapshots
+ * are only decided on here: making, sending and installing them is the caller's, and so are the
+ * entries of memberships, which hold more than the core knows. A leader whose own disk stalls goes on
+ * to lead: only its caller sees the disk.
  *
  * Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm (Extended
  * Version)", 2014 ("Raft paper"); Ongaro, "Consensus: Bridging Theory and Practice", 2014 ("Raft
- * thesis"); etcd-io/raft, for progress states, asynchronous storage and the ABA problem in it.
+ * thesis"), and his "bug in single-server membership changes", raft-dev, 2015; etcd-io/raft, for
+ * progress states, asynchronous storage and the ABA problem in it.
  */
 import { assert } from "../lib/assert.ts"
 import type { LogIndex, MonotonicMs, Term } from "../types.ts"
-import { Leader } from "./leader.ts"
 import type { Entry, HardState, Message } from "./message.ts"
 import type { Ready, SnapshotToInstall } from "./ready.ts"
 import type { RaftOptions } from "./replica.ts"
+import { Steward } from "./steward.ts"
 
 export type { RaftOptions, Role } from "./replica.ts"
 
 const none: ReadonlyArray<never> = []
 
-export class RaftNode extends Leader {
+export class RaftNode extends Steward {
   private writtenTerm: Term
   private writtenVote: number
   private writtenCommit: LogIndex
@@ -92,14 +112,16 @@ export class RaftNode extends Leader {
    * others elect when they miss its heartbeats.
    */
   stepDown(): void {
-    if (this.role === "leader" && this.voters.length > 1) this.becomeFollower(this.term, undefined)
+    if (this.role === "leader" && !this.isAlone) this.becomeFollower(this.term, undefined)
   }
 
-  /** A message came in, of any age. One from a stranger to the group is dropped. */
+  /**
+   * A message came in, of any age, also from a replica that is no member as far as is known here: the membership here may be an old one.
+   * `nowMs` is read after the message was received: silence counts from it.
+   */
   step(message: Message, nowMs: MonotonicMs): void {
     this.nowMs = nowMs
     assert(message.to === this.id, () => `message for replica ${message.to} came to ${this.id}`)
-    if (!this.voters.includes(message.from)) return
     switch (message._tag) {
       case "VoteRequest":
         this.stepVoteRequest(message)
@@ -121,6 +143,15 @@ export class RaftNode extends Leader {
         return
       case "SnapshotOffer":
         this.stepSnapshotOffer(message)
+        return
+      case "TimeoutNow":
+        this.stepTimeoutNow(message)
+        return
+      case "ReadIndexRequest":
+        this.stepReadIndexRequest(message)
+        return
+      case "ReadIndexResponse":
+        this.stepReadIndexResponse(message)
         return
       default:
         message satisfies never
@@ -152,6 +183,7 @@ export class RaftNode extends Leader {
       this.messages.length > 0 ||
       this.roundDue ||
       this.appendsDue ||
+      this.leaveJointDue ||
       this.snapshotToHandOut !== undefined ||
       (this.log.hasCommitted && this.snapshot === undefined) ||
       this.confirmedReads.length > 0 ||
@@ -182,10 +214,13 @@ export class RaftNode extends Leader {
     const write = this.log.mustAwaitWrite ? nothingToWrite : this.takeWrite()
     const snapshot = this.snapshotToHandOut
     this.snapshotToHandOut = undefined
+    const { leaveJointDue } = this
+    this.leaveJointDue = false
     const ready: Ready = {
       hardState: write.hardState,
       entries: write.entries,
       mustSync: write.mustSync,
+      leaveJointDue,
       messagesAfterPersist: write.messages,
       snapshot,
       messages: takeAll(this.messages),

@@ -9,6 +9,8 @@ export interface ConfirmedRead {
   /** What `readIndex` was given. */
   readonly context: number
   readonly index: LogIndex
+  /** Confirmed by the lease alone: ask `leaseHolds` with new readings before the answer leaves. */
+  readonly byLease: boolean
 }
 
 /** A snapshot that the core wants installed in place of its log. */
@@ -53,7 +55,10 @@ export interface Ready {
    * returned twice; the next come when all of these are applied.
    */
   readonly committed: ReadonlyArray<Entry>
-  /** Serve each once its index is applied. */
+  /**
+   * Serve each once its index is applied. Those of a leader come once each. Those that it confirmed for another replica may come there twice,
+   * or never: ask again after a while.
+   */
   readonly reads: ReadonlyArray<ConfirmedRead>
   /** Reads that this replica can no longer confirm, because it lost leadership: refuse them. */
   readonly readsLost: ReadonlyArray<number>
@@ -62,6 +67,11 @@ export interface Ready {
    * `snapshotSent`, whatever came of it.
    */
   readonly snapshotsWanted: ReadonlyArray<ReplicaId>
+  /**
+   * True when this leader's group is joint and may go on: propose the membership that leaves it (`leftJoint`). Said again every heartbeat
+   * until that is done, by this leader or a later one.
+   */
+  readonly leaveJointDue: boolean
   /**
    * False when there is nothing to write, or only `commit` changed, which need not be synced and
    * comes seldom: it rides with other writes, else once an election timeout.

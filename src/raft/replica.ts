@@ -2,7 +2,8 @@ import { assert } from "../lib/assert.ts"
 import type { Prng } from "../lib/prng.ts"
 import type { LogIndex, MonotonicMs, ReplicaId, Term } from "../types.ts"
 import type { LogStorage } from "./log.ts"
-import type { HardState, Message } from "./message.ts"
+import { isVoter, type Membership, MembershipLog } from "./membership.ts"
+import { type Entry, entryKinds, type HardState, type Message } from "./message.ts"
 import { RaftLog } from "./raftLog.ts"
 import type { ConfirmedRead, SnapshotToInstall } from "./ready.ts"
 
@@ -11,8 +12,8 @@ export type Role = "follower" | "preCandidate" | "candidate" | "leader"
 /** What a replica is made from. Times in ticks are multiples of whatever the caller ticks by. */
 export interface RaftOptions {
   readonly id: ReplicaId
-  /** All voters, `id` among them, in any order. */
-  readonly voters: ReadonlyArray<ReplicaId>
+  /** As of `appliedIndex`; `noMembership` for a replica that has nothing yet. What the log says after that is found there. */
+  readonly membership: Membership
   readonly storage: LogStorage
   /** As last written; all zero for a new replica. */
   readonly hardState: HardState
@@ -26,6 +27,12 @@ export interface RaftOptions {
   readonly heartbeatTicks: number
   /** No vote is given for this long after a leader was heard, or after the start. 0 = off. */
   readonly voteSilenceMs: number
+  /** False: it is new here, and can have promised nothing to a leader before its start. */
+  readonly startSilence?: boolean
+  /** A leader answers reads without asking for this long after a round that a quorum echoed. 0 = off. */
+  readonly leaseMs: number
+  /** A lease ends when wall and monotonic clock have moved apart by so much. */
+  readonly clockSlipMs: number
   readonly preVote: boolean
   readonly checkQuorum: boolean
   /** Appends under way to one follower. */
@@ -44,11 +51,10 @@ export interface RaftOptions {
  */
 export abstract class Replica {
   readonly id: ReplicaId
-  /** In id order; every array that holds something by voter has the same order. */
-  readonly voters: ReadonlyArray<ReplicaId>
   protected readonly options: RaftOptions
   protected readonly log: RaftLog
-  protected readonly position: number
+  private readonly memberships: MembershipLog
+  private lacksMembership = false
 
   private currentRole: Role = "follower"
   private currentTerm: Term
@@ -57,7 +63,6 @@ export abstract class Replica {
 
   protected nowMs: MonotonicMs
   private silentUntilMs: MonotonicMs
-  private readonly mayCampaignAtMs: MonotonicMs
   protected electionElapsed = 0
   protected electionTimeout = 0
 
@@ -72,19 +77,25 @@ export abstract class Replica {
     const { id, hardState, nowMs } = options
     this.options = options
     this.id = id
-    this.voters = [...options.voters].sort((left, right) => left - right)
-    this.position = this.voters.indexOf(id)
-    assert(this.position >= 0, `replica ${id} is not a voter of ${this.voters}`)
-    assert(new Set(this.voters).size === this.voters.length, `voters ${this.voters} repeat`)
     assert(
       options.electionTicksMin > options.heartbeatTicks &&
         options.electionTicksMax >= options.electionTicksMin,
       "heartbeats must be shorter than elections",
     )
+    assert(
+      options.leaseMs === 0 || options.voteSilenceMs > options.leaseMs + options.clockSlipMs,
+      "voters must be silent for longer than a lease",
+    )
+    const { appliedIndex, membership } = options
+    this.memberships = new MembershipLog({ index: appliedIndex, membership })
     this.log = new RaftLog({
       storage: options.storage,
       commitIndex: hardState.commit,
-      appliedIndex: options.appliedIndex,
+      appliedIndex,
+      listener: {
+        appended: (entry) => this.entryAppended(entry),
+        truncated: (from) => this.logTruncated(from),
+      },
     })
     assert(
       hardState.term >= this.log.lastTerm,
@@ -93,9 +104,25 @@ export abstract class Replica {
     this.currentTerm = hardState.term
     this.vote = hardState.vote
     this.nowMs = nowMs
-    this.mayCampaignAtMs = this.isAlone ? nowMs : nowMs + options.voteSilenceMs
-    this.silentUntilMs = this.mayCampaignAtMs
+    this.readMemberships()
+    // Who was alone in the group, and is to be, has promised nothing to anyone else.
+    const wasAlone = this.isAlone && this.membershipIndex === appliedIndex
+    const silent = options.startSilence !== false && !wasAlone
+    this.silentUntilMs = silent ? nowMs + options.voteSilenceMs : nowMs
     this.drawElectionTimeout()
+  }
+
+  /** Membership entries that are in the log and not yet applied are in force nevertheless. */
+  private readMemberships(): void {
+    let from = this.log.appliedIndex + 1
+    while (from <= this.log.lastIndex) {
+      const entries = this.log.entries(from, this.options.maxCommittedBytes)
+      // Bytes are lost that may hold a membership.
+      this.lacksMembership = entries.length === 0
+      if (this.lacksMembership) return
+      for (const entry of entries) this.entryAppended(entry)
+      from += entries.length
+    }
   }
 
   get role(): Role {
@@ -128,9 +155,60 @@ export abstract class Replica {
     return this.log.durableIndex
   }
 
+  /** The one in force: the last in the log, committed or not. */
+  get membership(): Membership {
+    return this.memberships.inForce.membership
+  }
+
+  get committedMembership(): Membership {
+    return this.memberships.committed(this.commitIndex).membership
+  }
+
+  /** The entry that holds the membership in force, or where a snapshot or the start had it from. */
+  protected get membershipIndex(): LogIndex {
+    return this.memberships.inForce.index
+  }
+
+  // The rules of membership (Raft paper 6; Raft thesis 4.1, 4.3)
+
+  protected entryAppended(entry: Entry): void {
+    if (entry.kind === entryKinds.members) this.memberships.appended(entry, this.commitIndex)
+  }
+
+  /** A membership that was never committed goes with its entry. */
+  protected logTruncated(from: LogIndex): void {
+    this.memberships.truncated(from)
+  }
+
+  protected membershipInstalled(index: LogIndex, membership: Membership): void {
+    this.memberships.reset({ index, membership })
+  }
+
+  /** The sets of which each must agree by majority, to elections, commits, rounds and quorum checks alike. Learners are in none. */
+  protected quorums(): ReadonlyArray<ReadonlyArray<ReplicaId>> {
+    const { voters, outgoing } = this.membership
+    return outgoing.length === 0 ? [voters] : [voters, outgoing]
+  }
+
+  /**
+   * A replica that decides nothing does not ask to lead. But one that a change leaves out must, until it knows that to be committed: it may be
+   * the only one with the entry that the others need (Raft thesis 4.2.2). Its own vote does not count then. Votes are given by everyone, since
+   * a replica's own membership may be an old one.
+   */
+  protected get mayLead(): boolean {
+    if (this.lacksMembership) return false
+    return isVoter(this.membership, this.id) || isVoter(this.committedMembership, this.id)
+  }
+
+  /** Damage took from it what it may have acknowledged (pitfall 36): until that is back, it does not campaign. Who leads already knows its log by heart, and goes on. */
+  protected get lacksLog(): boolean {
+    return this.log.voteFloor !== undefined
+  }
+
   /** The only voter of its group. */
   protected get isAlone(): boolean {
-    return this.voters.length === 1
+    const { voters, outgoing } = this.membership
+    return voters.length === 1 && outgoing.length === 0 && voters[0] === this.id
   }
 
   /**
@@ -144,9 +222,13 @@ export abstract class Replica {
     return this.nowMs < this.silentUntilMs
   }
 
-  /** False in the silence after the start, and while a snapshot is about to replace the log. */
+  /**
+   * False for who is no voter, while a snapshot is about to replace the log or damage took from it, and in the silence: who campaigns votes for
+   * itself, and that is a vote like any other. Ticks alone could come too soon for it.
+   */
   protected get mayCampaign(): boolean {
-    return this.nowMs >= this.mayCampaignAtMs && this.snapshot === undefined
+    const isReady = this.snapshot === undefined && !this.lacksLog
+    return this.mayLead && isReady && this.nowMs >= this.silentUntilMs
   }
 
   protected drawElectionTimeout(): void {

@@ -1,18 +1,22 @@
 import { createHash, randomUUID } from "node:crypto"
 import { Data, Schema } from "effect"
 import { type Disk, DiskError } from "../disk/disk.ts"
-import { text, utf8 } from "../lib/bytes.ts"
-import { crc32 } from "../lib/checksum.ts"
+import { text } from "../lib/bytes.ts"
 import type { NodeId } from "../types.ts"
+import { checksumOf, writeChecked } from "./checkedFile.ts"
+import type { NodeRecord } from "./directory.ts"
 
 /**
- * Who a data directory is: file IDENTITY at its top, JSON, written once at bootstrap and again for each peer met. Stored: do not
+ * Who a data directory is: file IDENTITY at its top, JSON, written once at bootstrap or joining and again for each peer met. Stored: do not
  * change, raise `format` instead.
  *
  * The incarnation is made with the directory. A peer's first incarnation is kept for ever; a directory that was emptied comes back
- * under another one and is refused, so that it cannot vote as its former self (DESIGN section 2).
+ * under another one and is refused, so that it cannot vote as its former self (DESIGN section 2). Founders are known by the list that
+ * they were started with; every other node by its record in the directory (directory.ts), which also says who was removed.
  */
 const identityFile = "IDENTITY"
+/** The incarnation of a directory that has asked for an id and has none yet, so that asking again is the same question. */
+const joiningFile = "JOINING"
 const identityFormat = 1
 
 const Stored = Schema.Struct({
@@ -20,7 +24,7 @@ const Stored = Schema.Struct({
   clusterId: Schema.String,
   node: Schema.Number,
   incarnation: Schema.String,
-  /** Ids of all nodes at bootstrap. */
+  /** Ids of all nodes at bootstrap; empty in a node that joined later. */
   nodes: Schema.Array(Schema.Number),
   /** Incarnations met, by node id. */
   peers: Schema.Record(Schema.String, Schema.String),
@@ -55,6 +59,7 @@ export class Identity {
     readonly disk: Disk
     readonly directory: string
     readonly node: NodeId
+    /** The founders; empty for a node that has joined, whose file is there already. */
     readonly nodes: ReadonlyArray<NodeId>
     /** The members as text, in order of id. */
     readonly members: string
@@ -62,6 +67,9 @@ export class Identity {
     const { disk, directory, node } = options
     const nodes = [...options.nodes].sort((left, right) => left - right)
     if (!disk.exists(identityFile)) {
+      if (nodes.length === 0) {
+        throw new IdentityMismatch({ detail: `${directory} holds no node: join a cluster first` })
+      }
       const identity = new Identity(disk, {
         format: identityFormat,
         clusterId: createHash("sha256").update(options.members).digest("hex").slice(0, 32),
@@ -80,12 +88,35 @@ export class Identity {
       })
     }
     if (stored.nodes.join() !== nodes.join()) {
-      const named = stored.nodes.map((id) => `n${id}`).join(", ")
-      throw new IdentityMismatch({
-        detail: `${directory} belongs to a cluster of ${named}: joining or leaving a cluster is not possible yet`,
-      })
+      throw new IdentityMismatch({ detail: `${directory} ${foundersMismatch(stored)}` })
     }
     return new Identity(disk, stored)
+  }
+
+  /** The incarnation under which an empty directory asks to join; made durable at the first call. Throws `DiskError`. */
+  static incarnationToJoin(disk: Disk): string {
+    if (disk.exists(joiningFile)) {
+      const file = disk.open(joiningFile)
+      const bytes = new Uint8Array(file.sizeBytes)
+      file.read(bytes, 0)
+      file.close()
+      const { incarnation } = JSON.parse(text(bytes)) as { readonly incarnation: string }
+      return incarnation
+    }
+    const incarnation = randomUUID()
+    writeChecked(disk, joiningFile, { incarnation })
+    return incarnation
+  }
+
+  /** Makes the directory that of a node that was let in. Throws `DiskError`. */
+  static join(
+    disk: Disk,
+    joined: { readonly clusterId: string; readonly node: NodeId; readonly incarnation: string },
+  ): void {
+    writeChecked(disk, identityFile, { format: identityFormat, ...joined, nodes: [], peers: {} })
+    if (!disk.exists(joiningFile)) return
+    disk.remove(joiningFile)
+    disk.syncDirectory("")
   }
 
   get clusterId(): string {
@@ -100,39 +131,44 @@ export class Identity {
     return this.stored.incarnation
   }
 
-  /** Why a peer that calls itself `node` is refused, or `undefined`. The first incarnation of a node is made durable here. */
-  problemOfPeer(node: NodeId, incarnation: string): string | undefined {
-    if (!this.stored.nodes.includes(node)) return `n${node} is not a node of this cluster`
+  /** The incarnation that a node is known by here, from having met it, or of this node itself. */
+  incarnationOf(node: NodeId): string | undefined {
+    return node === this.node ? this.incarnation : this.stored.peers[`${node}`]
+  }
+
+  /**
+   * Why a peer that calls itself `node` is refused, or `undefined`. `record` is what the directory knows of that id. The first incarnation
+   * of a node is made durable here.
+   */
+  problemOfPeer(node: NodeId, incarnation: string, record?: NodeRecord): string | undefined {
     if (node === this.node) return `n${node} is this node's own id`
-    const known = this.stored.peers[`${node}`]
-    if (known === undefined) {
+    if (record === undefined && !this.stored.nodes.includes(node)) {
+      return `n${node} is not a node of this cluster`
+    }
+    if (record?.state === "removed") return `n${node} was removed from this cluster`
+    const met = this.stored.peers[`${node}`]
+    for (const known of [record?.incarnation, met]) {
+      if (known !== undefined && known !== incarnation) {
+        return `n${node} comes with another data directory than before (incarnation ${incarnation}, not ${known})`
+      }
+    }
+    if (met === undefined) {
       const peers = { ...this.stored.peers, [`${node}`]: incarnation }
       this.write({ ...this.stored, peers })
-      return undefined
     }
-    return known === incarnation
-      ? undefined
-      : `n${node} comes with another data directory than before (incarnation ${incarnation}, not ${known})`
+    return undefined
   }
 
   private write(stored: Stored): void {
-    const temporary = `${identityFile}.new`
-    if (this.disk.exists(temporary)) this.disk.remove(temporary)
-    const file = this.disk.create(temporary)
-    const checksum = checksumOf(stored)
-    file.write(utf8(`${JSON.stringify({ ...stored, checksum })}\n`), 0)
-    file.sync()
-    file.close()
-    this.disk.rename(temporary, identityFile)
-    this.disk.syncDirectory("")
+    writeChecked(this.disk, identityFile, stored)
     this.stored = stored
   }
 }
 
-function checksumOf(fields: object): string {
-  return crc32(utf8(JSON.stringify(fields)))
-    .toString(16)
-    .padStart(8, "0")
+function foundersMismatch({ nodes }: Stored): string {
+  if (nodes.length === 0) return "belongs to a node that joined its cluster: start it with --join"
+  const named = nodes.map((id) => `n${id}`).join(", ")
+  return `belongs to a cluster of ${named} by its founding and is started with that list: other nodes join with --join, and leave by \`kvorum node remove\``
 }
 
 /** What the file says, verified. `directory` is for messages. Throws `IdentityMismatch`, `DiskError`. */

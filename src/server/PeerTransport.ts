@@ -1,4 +1,4 @@
-import { Context, Data, Duration, Effect, Exit, Layer, Schedule, type Scope } from "effect"
+import { Context, Data, Duration, Effect, Exit, Fiber, Layer, Schedule, type Scope } from "effect"
 import type { ByteWriter } from "../lib/byteWriter.ts"
 import type { NodeId } from "../types.ts"
 import { beginFrame, endFrame } from "../wire/frames.ts"
@@ -6,6 +6,9 @@ import { type PeerHello, peerKinds } from "../wire/peer.ts"
 import { isSocketBug } from "../wire/SocketBug.ts"
 import { ListenFailed } from "./ListenFailed.ts"
 import { InboundEnd, OutboundEnd } from "./peerEnds.ts"
+import type { PeerAddress, PeerTransportShape } from "./peerPort.ts"
+
+export type { PeerAddress, PeerTransportShape } from "./peerPort.ts"
 
 /**
  * Messages between nodes, over TCP. Each ordered pair of nodes has one connection, opened by the sender: n1 sends to n2 over
@@ -46,35 +49,6 @@ export interface PeerTransportOptions {
   readonly sweepMs?: number
 }
 
-export interface PeerAddress {
-  readonly node: NodeId
-  readonly host: string
-  readonly port: number
-}
-
-export interface PeerTransportShape {
-  /** Where it listens. */
-  readonly address: { readonly host: string; readonly port: number }
-  /** Gathers one message for a node; `encode` writes its payload, at most 16 MiB. A node of no known address is unreachable. */
-  readonly send: <A>(
-    to: NodeId,
-    encode: (writer: ByteWriter, message: A) => void,
-    message: A,
-  ) => void
-  /** Gives what has gathered to the sockets. */
-  readonly flush: () => void
-  /** A new peer, or a new address of one. */
-  readonly setPeer: (peer: PeerAddress) => void
-  readonly describe: () => ReadonlyArray<PeerState>
-}
-
-export interface PeerState {
-  readonly node: NodeId
-  readonly connected: boolean
-  readonly waitingBytes: number
-  readonly droppedFrames: number
-}
-
 export class PeerTransport extends Context.Service<PeerTransport, PeerTransportShape>()(
   "kvorum/server/PeerTransport",
 ) {
@@ -97,6 +71,8 @@ class Peer {
   readonly node: NodeId
   address: PeerAddress
   end: OutboundEnd | undefined
+  /** Keeps it connected. */
+  caller: Fiber.Fiber<unknown, unknown> | undefined
   /** Frames were dropped since the last flush. */
   dropping = false
   droppedFrames = 0
@@ -185,6 +161,17 @@ class Transport {
     return admit(hello)
   }
 
+  /** Ends what there is of a peer; its caller is the driver's to stop. */
+  remove(node: NodeId, reason: string): Peer | undefined {
+    const peer = this.peers.get(node)
+    this.peers.delete(node)
+    peer?.end?.close(reason)
+    for (const end of this.inbound) {
+      if (end.peer === node) end.close(reason)
+    }
+    return peer
+  }
+
   accept(socket: ConstructorParameters<typeof InboundEnd>[0]): InboundEnd {
     const end = new InboundEnd(socket, {
       self: this.options.self,
@@ -266,6 +253,11 @@ export const makePeerTransport: (
     return keepConnected(transport, peer, outbound).pipe(
       Effect.tapCause((cause) => Effect.logError(`connecting to n${peer.node} ended`, cause)),
       Effect.forkIn(scope),
+      Effect.tap((fiber) =>
+        Effect.sync(() => {
+          peer.caller = fiber
+        }),
+      ),
     )
   }
   for (const peer of options.peers) yield* start(peer)
@@ -283,6 +275,10 @@ export const makePeerTransport: (
       const known = transport.peers.get(address.node)
       if (known === undefined) return void runFork(start(address))
       known.address = address
+    },
+    removePeer: (node, reason) => {
+      const caller = transport.remove(node, reason)?.caller
+      if (caller !== undefined) runFork(Fiber.interrupt(caller))
     },
     describe: () =>
       [...transport.peers.values()].map((peer) => ({

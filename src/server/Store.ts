@@ -4,15 +4,15 @@ import { DiskError } from "../disk/disk.ts"
 import { FileDisk } from "../disk/FileDisk.ts"
 import { Prng } from "../lib/prng.ts"
 import type { NodeId } from "../types.ts"
-import type { NodeAddresses } from "../wire/answers.ts"
-import { bootstrapDescriptors, defaultNamespace } from "./bootstrap.ts"
+import { bootstrapDescriptors } from "./bootstrap.ts"
 import { Identity, IdentityMismatch } from "./Identity.ts"
 import { JobWorker } from "./JobWorker.ts"
+import { NodeControl } from "./NodeControl.ts"
 import { makePeerTransport, type PeerTransportShape } from "./PeerTransport.ts"
 import { debtOf, PaceController } from "./pace.ts"
 import { decodePeerMessage, encodePeerMessage } from "./peerMessage.ts"
 import { StoreDriver } from "./StoreDriver.ts"
-import { Store } from "./StoreService.ts"
+import { Control, Store } from "./StoreService.ts"
 import { defaultSettings, type StoreSettings } from "./settings.ts"
 import { type Lane, laneOf, type StoreJob } from "./storeJobs.ts"
 import { StoreLoop } from "./storeLoop.ts"
@@ -35,8 +35,10 @@ export interface ClusterMember {
 export interface StoreOptions {
   readonly dataDirectory: string
   readonly node: NodeId
-  /** Every node of the cluster, this one included. */
+  /** Every node that founds the cluster, this one included. Only this one in a node that has joined (admin/Joining.ts). */
   readonly members: ReadonlyArray<ClusterMember>
+  /** The directory is that of a node that was let in; it holds no range until the cluster moves one there. */
+  readonly joined?: boolean
   /** Address to bind for peers; the port is that of this node's `peer` address. */
   readonly bindHost: string
   readonly settings?: StoreSettings
@@ -61,7 +63,15 @@ export class StoreFailure extends Context.Service<
   }
 >()("kvorum/server/StoreFailure") {}
 
-const printAddress = (address: Address) => `${address.host}:${address.port}`
+const printAddress = ({ host, port }: Address) =>
+  `${host.includes(":") ? `[${host}]` : host}:${port}`
+
+const recordOf = ({ node, peer, client }: ClusterMember) => ({
+  id: node,
+  peer: printAddress(peer),
+  client: printAddress(client),
+  host: peer.host,
+})
 
 function explain(directory: string, error: unknown): NodeFailed {
   if (error instanceof NodeFailed) return error
@@ -112,7 +122,7 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   }
   const attempt = <A>(work: () => A) =>
     Effect.try({ try: work, catch: (error) => explain(dataDirectory, error) })
-  const nodes = members.map((member) => member.node)
+  const nodes = options.joined === true ? [] : members.map((member) => member.node)
   const identity = yield* attempt(() =>
     Identity.open({
       disk,
@@ -134,7 +144,7 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
       disk,
       prng: new Prng(crypto.getRandomValues(new Uint32Array(1))[0] as number),
       settings,
-      descriptors: bootstrapDescriptors(nodes),
+      descriptors: nodes.length === 0 ? [] : bootstrapDescriptors(nodes),
       clock: readClock(),
     }),
   )
@@ -164,23 +174,30 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   for (const lane of ["engine", "journal"] as const)
     lanes.set(lane, yield* startWorker(driver, dataDirectory))
   const { clusterId, incarnation } = identity
+  const control = yield* attempt(
+    () =>
+      new NodeControl({
+        identity,
+        self: { ...recordOf(self), incarnation },
+        founders: options.joined === true ? [] : members.map(recordOf),
+        disk,
+        ranges: () => loop.ranges(),
+        learnRange: (descriptor) => loop.learn(descriptor),
+        odd: () => loop.oddReplicas(),
+        warn: (line) => void runFork(Effect.logWarning(line)),
+        fail,
+        stop: (detail) => fail(new NodeFailed({ detail })),
+      }),
+  )
   link.transport = yield* makePeerTransport({
     self: { clusterId, node, incarnation },
     listen: { host: options.bindHost, port: self.peer.port },
-    peers: members
-      .filter((other) => other.node !== node)
-      .map((other) => ({ node: other.node, ...other.peer })),
-    admit: (hello) => {
-      try {
-        return identity.problemOfPeer(hello.node, hello.incarnation)
-      } catch (error) {
-        fail(error)
-        return "this node stops"
-      }
-    },
+    peers: control.peers(),
+    admit: control.admit,
     onMessage: (from, payload) => driver.receive(from, decodePeerMessage(payload)),
     onUnreachable: (to) => driver.unreachable(to),
   })
+  control.transport = link.transport
   yield* Effect.acquireRelease(
     Effect.sync(() => setInterval(() => driver.wake(), settings.tickMs)),
     (timer) => Effect.sync(() => clearInterval(timer)),
@@ -200,22 +217,15 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   const store = Store.of({
     identity,
     request: (request, reply) => driver.request(request, reply),
-    ranges: () => loop.ranges(),
-    namespaces: () => [
-      { id: defaultNamespace, name: "default", mode: "strong", partitioning: "hash" },
-    ],
-    nodes: () =>
-      members.map(
-        (member): NodeAddresses => ({
-          id: member.node,
-          client: printAddress(member.client),
-          peer: printAddress(member.peer),
-        }),
-      ),
+    ranges: () => control.known.ranges(loop.ranges()),
+    namespaces: () => control.known.namespaces,
+    nodes: () => control.known.nodes(),
     status: () => ({ id: node, pid: process.pid, state: stateOf(loop), addresses }),
+    administer: control.administer,
     time: () => versionOfWall(readClock().wallMs),
   })
   return Context.make(Store, store).pipe(
+    Context.add(Control, Control.of(control)),
     Context.add(StoreFailure, StoreFailure.of({ failed: Deferred.await(failure) })),
   )
 })

@@ -126,15 +126,20 @@ export class StoreDriver {
     if (output.journal !== undefined) this.write(output.journal)
     for (const { to, message } of output.sends) this.ports.send(to, message)
     this.ports.flush()
-    for (const reply of output.replies) {
-      const answer = this.replyTo.get(reply.token)
-      this.replyTo.delete(reply.token)
-      answer?.(reply)
-    }
+    this.answer(output.replies)
+    this.answer(this.loop.release(this.ports.readClock()))
     for (const job of output.jobs) this.ports.toWorker(job)
     for (const line of output.reports) this.ports.report(line)
     if (output.more) this.wake()
     else if (output.waitMs > 0) this.wakeIn(output.waitMs)
+  }
+
+  private answer(replies: ReadonlyArray<Reply>): void {
+    for (const reply of replies) {
+      const answer = this.replyTo.get(reply.token)
+      this.replyTo.delete(reply.token)
+      answer?.(reply)
+    }
   }
 
   private write(write: JournalWrite): void {

@@ -1,6 +1,8 @@
 import { Context } from "effect"
-import type { NodeId, Version } from "../types.ts"
-import type { NamespaceInfo, NodeAddresses, NodeStatus } from "../wire/answers.ts"
+import type { NodeId, RangeDescriptor, Version } from "../types.ts"
+import type { NamespaceInfo, NodeAddresses, NodeStatus, Refusal } from "../wire/answers.ts"
+import type { OddReplica } from "./comparison.ts"
+import type { Directory, NodeRecord } from "./directory.ts"
 import type { RangeReport, Reply, Request } from "./requests.ts"
 
 /** Who a node is, for handshakes. */
@@ -10,6 +12,20 @@ export interface NodeIdentity {
   /** Made with the data directory (DESIGN section 2). */
   readonly incarnation: string
 }
+
+/** A procedure of the control plane that somebody asks for; arguments are any JSON. */
+export interface AdminOrder {
+  readonly verb: string
+  readonly args: unknown
+  readonly deadlineMs: number
+}
+
+export type AdminReply =
+  | { readonly _tag: "Done"; readonly result: unknown }
+  | { readonly _tag: "Refused"; readonly refusal: Refusal }
+
+/** `reply` is called exactly once, and must not throw. */
+export type Administrator = (order: AdminOrder, reply: (reply: AdminReply) => void) => void
 
 /** What the doors need of the node's store. Every method is synchronous: no Effect per request. */
 export interface StoreShape {
@@ -21,12 +37,43 @@ export interface StoreShape {
   readonly request: (request: Request, reply: (reply: Reply) => void) => void
   /** Every range that this node knows of, in order of start. */
   readonly ranges: () => ReadonlyArray<RangeReport>
+  /** Those that take data, `system` included. */
   readonly namespaces: () => ReadonlyArray<NamespaceInfo>
   /** Every node of the cluster that this node knows of, itself included, with the addresses it advertises. */
   readonly nodes: () => ReadonlyArray<NodeAddresses>
   readonly status: () => NodeStatus
+  /** Hands an order to the control plane (admin/); `Overloaded` while there is none yet. */
+  readonly administer: Administrator
   /** This node's clock in the unit of versions, for handshakes. */
   readonly time: () => Version
 }
+
+/**
+ * What the control plane (admin/) needs of its node, beyond what any client has: the directory goes through here, from the meta group to
+ * the door, the transport and the disk.
+ */
+export interface ControlShape {
+  /** As this node advertises itself. */
+  readonly self: Omit<NodeRecord, "state">
+  /** The nodes of bootstrap as they were named at the start; only this node itself in one that joined. */
+  readonly founders: ReadonlyArray<Omit<NodeRecord, "state" | "incarnation">>
+  readonly clusterId: string
+  /** `undefined` = this node has not met it. */
+  readonly incarnationOf: (node: NodeId) => string | undefined
+  /** As learned last. */
+  readonly directory: () => Directory
+  /** Takes over what the meta group says, newer than all before. Stops the node when it says that this node was removed. */
+  readonly learn: (directory: Directory) => void
+  /** Descriptors of the ranges led here. */
+  readonly led: () => ReadonlyArray<RangeDescriptor>
+  /** Replicas of those ranges that hold other data than most, and are to be replaced. */
+  readonly odd: () => ReadonlyArray<OddReplica>
+  /** Who carries out orders; until then, and after `undefined`, they are refused. */
+  readonly appoint: (administrator: Administrator | undefined) => void
+  /** `refresh` is called when a node asks for entry that the directory does not know: it should be read again soon. */
+  readonly whenUnknown: (refresh: () => void) => void
+}
+
+export class Control extends Context.Service<Control, ControlShape>()("kvorum/server/Control") {}
 
 export class Store extends Context.Service<Store, StoreShape>()("kvorum/server/Store") {}

@@ -1,12 +1,13 @@
 import { compareBytes } from "../lib/bytes.ts"
-import { hashPrefixBytes, isHashPosition, namespaceOf } from "../lib/position.ts"
+import { hashPrefixBytes, namespaceOf, orderedPrefixBytes } from "../lib/position.ts"
 import type { RangeDescriptor } from "../types.ts"
-import { CommandView, conditions } from "../wire/command.ts"
+import { BatchView } from "../wire/batch.ts"
+import { CommandView, conditions, operations } from "../wire/command.ts"
 import { keyProblem, valueProblem } from "../wire/limits.ts"
-import { systemNamespace } from "./bootstrap.ts"
-import type { Refusal, Request } from "./requests.ts"
+import type { DataRequest, Refusal } from "./requests.ts"
 
 const view = new CommandView()
+const batch = new BatchView()
 
 function invalid(message: string): Refusal {
   return { _tag: "InvalidRequest", message }
@@ -16,8 +17,8 @@ function invalid(message: string): Refusal {
  * Why a request for a range that this node holds is not taken, or `undefined`. Everything that came from outside is checked here, once;
  * apply checks again only what may change between proposal and apply.
  */
-export function refusalOf(request: Request, descriptor: RangeDescriptor): Refusal | undefined {
-  if (descriptor.namespace === undefined || descriptor.namespace === systemNamespace) {
+export function refusalOf(request: DataRequest, descriptor: RangeDescriptor): Refusal | undefined {
+  if (descriptor.namespace === undefined) {
     return invalid(`range ${descriptor.id} takes no data`)
   }
   switch (request._tag) {
@@ -41,6 +42,7 @@ function refusalOfCommand(command: Uint8Array, descriptor: RangeDescriptor): Ref
   if (problem !== undefined) return invalid(`command: ${problem}`)
   view.at(command, 0)
   if (view.end !== command.length) return invalid("command: bytes after its end")
+  if (view.operation === operations.batch) return refusalOfBatch(descriptor)
   const tooLarge = valueProblem(Math.max(view.valueLength, view.expectedValueLength))
   if (tooLarge !== undefined) return invalid(tooLarge)
   if (view.condition !== conditions.valueEquals && view.expectedValueLength > 0) {
@@ -49,15 +51,30 @@ function refusalOfCommand(command: Uint8Array, descriptor: RangeDescriptor): Ref
   return refusalOfPosition(view.position, view.boundsVersion, descriptor)
 }
 
+/** Of the batch under the view; its sizes were looked at with its form. */
+function refusalOfBatch(descriptor: RangeDescriptor): Refusal | undefined {
+  const refusal = refusalOfPosition(view.position, view.boundsVersion, descriptor)
+  if (refusal !== undefined) return refusal
+  batch.begin(view.value)
+  while (batch.next()) {
+    const refused = refusalOfPosition(batch.position, view.boundsVersion, descriptor)
+    // Its first key is in the range, by these very bounds: no other range has all of them.
+    if (refused?._tag === "RangeMoved") return invalid("a batch's keys lie in more than one range")
+    if (refused !== undefined) return refused
+  }
+  return undefined
+}
+
 function refusalOfPosition(
   position: Uint8Array,
   boundsVersion: number,
   descriptor: RangeDescriptor,
 ): Refusal | undefined {
-  const problem = keyProblem(Math.max(0, position.length - hashPrefixBytes))
+  // Whether its slot is that of its key depends on the namespace's partitioning, which the doors know.
+  if (position.length <= orderedPrefixBytes) return invalid("position is shorter than its prefix")
+  const problem = keyProblem(Math.max(1, position.length - hashPrefixBytes))
   if (problem !== undefined) return invalid(problem)
   if (boundsVersion !== descriptor.boundsVersion) return moved(descriptor)
-  if (!isHashPosition(position)) return invalid("the slot of a position is not that of its key")
   return isInside(position, descriptor) ? undefined : moved(descriptor)
 }
 
@@ -69,7 +86,7 @@ function isInside(position: Uint8Array, descriptor: RangeDescriptor): boolean {
 }
 
 function refusalOfInterval(
-  request: Extract<Request, { _tag: "Scan" }>,
+  request: Extract<DataRequest, { _tag: "Scan" }>,
   descriptor: RangeDescriptor,
 ): Refusal | undefined {
   if (request.boundsVersion !== descriptor.boundsVersion) return moved(descriptor)

@@ -29,7 +29,7 @@ export function bootstrapDescriptors(
   const place = (first: number, count: number): ReadonlyArray<ReplicaPlace> =>
     Array.from({ length: count }, (_, i) => sorted[(first + i) % sorted.length] as NodeId)
       .sort((left, right) => left - right)
-      .map((node) => ({ node, replica: node as number }))
+      .map((node) => ({ node, replica: node as number, role: "voter" }))
   const metaVoters = Math.min(votersOfMeta, sorted.length)
   const voters = Math.min(votersPerGroup, sorted.length)
   const versions = { boundsVersion: 1, membersVersion: 1 }

@@ -5,6 +5,7 @@ import type { Position, RangeId } from "../types.ts"
  *
  *     2 ‖ 0 ‖ range u64 BE ‖ 0                   the range's state key
  *     2 ‖ 0 ‖ range u64 BE ‖ 1 ‖ client u64 BE   one client's session in the range
+ *     2 ‖ 0 ‖ range u64 BE ‖ 255                 the tombstone of the range's last replica that this node removed (tombstone.ts)
  *     2 ‖ 1 ‖ position                           a key's record (valueRecord.ts)
  *
  * The first byte is the tree: 1 `local`, 2 `strong`, 3 `eventual`. A range-local key sorts before all data, so that a snapshot is
@@ -17,7 +18,7 @@ export const storeTrees = [
   { id: 3, name: "eventual" },
 ] as const
 const strongTree = 2
-const localKinds = { state: 0, session: 1 } as const
+const localKinds = { state: 0, session: 1, tombstone: 255 } as const
 
 /** Bytes before the position in a data key. */
 export const dataPrefixBytes = 2
@@ -64,14 +65,35 @@ export function clientOfSessionKey(key: Uint8Array): number | undefined {
   return view.getUint32(11) * 2 ** 32 + view.getUint32(15)
 }
 
-/** The interval of all range-local keys of one range. */
+export function tombstoneKey(range: RangeId): Uint8Array {
+  return localKey(range, localKinds.tombstone, 0)
+}
+
+/** The interval of all keys that a range's replica keeps of itself: all range-local keys but the tombstone, which outlives it. */
 export function localInterval(range: RangeId): { lower: Uint8Array; upper: Uint8Array } {
-  return { lower: stateKey(range), upper: localKey(range, 0xff, 0) }
+  return { lower: stateKey(range), upper: tombstoneKey(range) }
+}
+
+/** The same, with the tombstone. */
+export function localIntervalWithTombstone(range: RangeId): {
+  lower: Uint8Array
+  upper: Uint8Array
+} {
+  return { lower: stateKey(range), upper: localKey(range, localKinds.tombstone, 1) }
 }
 
 /** The interval of the range-local keys of all ranges. */
 export function allLocalInterval(): { lower: Uint8Array; upper: Uint8Array } {
   return { lower: Uint8Array.of(strongTree, 0), upper: Uint8Array.of(strongTree, 1) }
+}
+
+export function isTombstoneKey(key: Uint8Array): boolean {
+  return key.length === 11 && key[10] === localKinds.tombstone
+}
+
+export function rangeOfLocalKey(key: Uint8Array): RangeId {
+  const view = new DataView(key.buffer, key.byteOffset, key.byteLength)
+  return view.getUint32(2) * 2 ** 32 + view.getUint32(6)
 }
 
 export function isStateKey(key: Uint8Array): boolean {

@@ -1,5 +1,6 @@
 import { ByteWriter } from "../lib/byteWriter.ts"
 import { loadU64 } from "../lib/littleEndian.ts"
+import { entryKinds } from "../raft/message.ts"
 import type { Version } from "../types.ts"
 
 /**
@@ -8,6 +9,8 @@ import type { Version } from "../types.ts"
  *     0   u64 LE  base: the version of the first command; command j gets base + j
  *     8   u16 LE  count of commands, at least 1
  *     10  commands back to back (wire/command.ts)
+ *
+ * Entries of all other kinds begin with a base too, and count as one command (rangeEntries.ts); only an empty one holds nothing.
  */
 export const entryHeaderBytes = 10
 
@@ -25,11 +28,17 @@ export function entryBase(data: Uint8Array): Version {
   return loadU64(data, 0)
 }
 
+/** Of an entry of kind `commands`. */
 export function entryCount(data: Uint8Array): number {
   return (data[8] as number) | ((data[9] as number) << 8)
 }
 
-/** The version of an entry's last command: the range's time once it is applied. */
-export function entryLastVersion(data: Uint8Array): Version {
-  return entryBase(data) + entryCount(data) - 1
+/** The version of an entry's last command: the range's time once it is applied; `undefined` of an empty one, which has no time. */
+export function entryLastVersion(entry: {
+  readonly kind: number
+  readonly data: Uint8Array
+}): Version | undefined {
+  if (entry.kind === entryKinds.empty) return undefined
+  const base = entryBase(entry.data)
+  return entry.kind === entryKinds.commands ? base + entryCount(entry.data) - 1 : base
 }

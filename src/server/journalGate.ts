@@ -31,7 +31,6 @@ export class JournalGate {
   private inFlight: Waiting | undefined
   /** A tick passed since the last write. */
   private isIdle = false
-  private writeAgeTicks = 0
 
   constructor(journal: Journal, host: GateHost) {
     this.journal = journal
@@ -52,18 +51,21 @@ export class JournalGate {
     this.waiting.sends.push({ to, message })
   }
 
+  /** The replica is gone: nothing that it waited to say is said, and its core is told nothing. */
+  forget(replica: Replica): void {
+    for (const waiting of [this.waiting, this.inFlight]) {
+      if (waiting === undefined) continue
+      drop(waiting.persisted, replica)
+      drop(waiting.messages, replica)
+    }
+  }
+
   get isWriting(): boolean {
     return this.inFlight !== undefined
   }
 
   ticked(): void {
     this.isIdle = true
-    this.writeAgeTicks++
-  }
-
-  /** Ticks for which the write under way has been so; 0 when none is. */
-  get stalledTicks(): number {
-    return this.isWriting ? this.writeAgeTicks : 0
   }
 
   /** The write that `cut` returned is durable. */
@@ -103,7 +105,6 @@ export class JournalGate {
     this.inFlight = this.waiting
     this.waiting = emptyWaiting()
     this.isIdle = false
-    this.writeAgeTicks = 0
     return write
   }
 
@@ -112,4 +113,9 @@ export class JournalGate {
     for (const { replica, message } of waiting.messages) this.host.deliver(replica, message)
     for (const { to, message } of waiting.sends) this.host.send(to, message)
   }
+}
+
+function drop(list: Array<{ readonly replica: Replica }>, replica: Replica): void {
+  const kept = list.filter((each) => each.replica !== replica)
+  list.splice(0, list.length, ...kept)
 }

@@ -80,6 +80,9 @@ export class LocalStorage {
       })
     }
     const { journal } = Journal.recover(disk, "journal", settings.journal)
+    // There is nobody to get from what is lost.
+    const [damage] = journal.takeDamages()
+    if (damage !== undefined) throw damage
     const { trees } = settings.engine
     const options = trees === undefined ? {} : { trees: [localStateTree, ...trees] }
     const engine = Engine.open(disk, "engine", { ...settings.engine, ...options })

@@ -4,7 +4,17 @@ import type { ByteWriter } from "../lib/byteWriter.ts"
 import { crc32 } from "../lib/checksum.ts"
 import { readMessage, writeMessage } from "../raft/layout.ts"
 import type { Message } from "../raft/message.ts"
-import type { RangeId, ReplicaId, Term } from "../types.ts"
+import type { RangeDescriptor, RangeId, ReplicaId, Term, WallMs } from "../types.ts"
+import { type ChainMessage, readChainMessage, writeChainMessage } from "./chainMessage.ts"
+import {
+  type EntriesFound,
+  type EntriesWanted,
+  readEntriesFound,
+  readEntriesWanted,
+  writeEntriesFound,
+  writeEntriesWanted,
+} from "./lostEntries.ts"
+import { readDescriptor, writeDescriptor } from "./rangeState.ts"
 
 /** A message of one group's consensus. */
 export interface RaftPeerMessage {
@@ -39,12 +49,51 @@ export interface SnapshotFrameAck {
   readonly sequence: number
   /** False: the receiver does not want this snapshot (any more). */
   readonly accepted: boolean
+  /** The frame that the receiver lacks: from there the sender goes on, also after a break of the connection. */
+  readonly next: number
 }
 
-export type PeerMessage = RaftPeerMessage | SnapshotFrame | SnapshotFrameAck
+/**
+ * The replica that it is sent to was removed: `descriptor` is committed, newer than the replica's own, and lists it no more. It destroys itself, and never
+ * comes back under its id.
+ */
+export interface Gone {
+  readonly _tag: "Gone"
+  readonly range: RangeId
+  readonly replica: ReplicaId
+  readonly descriptor: RangeDescriptor
+  /** Ids up to this one that the descriptor does not list are gone for ever (rangeState.ts). */
+  readonly lastReplica: ReplicaId
+}
+
+/** What a node's wall clock reads as it sends this: for the guard of leaders against clocks that run ahead (clockGuard.ts). Of no range in particular. */
+export interface ClockMessage {
+  readonly _tag: "Clock"
+  readonly range: 0
+  readonly wallMs: WallMs
+}
+
+export type PeerMessage =
+  | RaftPeerMessage
+  | SnapshotFrame
+  | SnapshotFrameAck
+  | Gone
+  | ChainMessage
+  | ClockMessage
+  | EntriesWanted
+  | EntriesFound
 
 /** First byte of an encoded message. Sent: do not change. */
-const kinds = { raft: 1, frame: 2, ack: 3 } as const
+const kinds = {
+  raft: 1,
+  frame: 2,
+  ack: 3,
+  gone: 4,
+  chain: 5,
+  clock: 6,
+  wanted: 10,
+  found: 11,
+} as const
 
 function writeEnvelope(writer: ByteWriter, m: SnapshotFrame | SnapshotFrameAck): void {
   writer.u64(m.range)
@@ -73,7 +122,28 @@ export function encodePeerMessage(writer: ByteWriter, message: PeerMessage): voi
       writer.u8(kinds.ack)
       writeEnvelope(writer, message)
       writer.u8(message.accepted ? 1 : 0)
+      writer.u32(message.next)
       return
+    case "Gone":
+      writer.u8(kinds.gone)
+      writer.u64(message.range)
+      writer.u64(message.replica)
+      writer.u64(message.lastReplica)
+      writeDescriptor(writer, message.descriptor)
+      return
+    case "Chain":
+      writer.u8(kinds.chain)
+      return writeChainMessage(writer, message)
+    case "Clock":
+      writer.u8(kinds.clock)
+      writer.u64(Math.max(0, Math.round(message.wallMs)))
+      return
+    case "EntriesWanted":
+      writer.u8(kinds.wanted)
+      return writeEntriesWanted(writer, message)
+    case "EntriesFound":
+      writer.u8(kinds.found)
+      return writeEntriesFound(writer, message)
     default:
       return message satisfies never
   }
@@ -118,9 +188,30 @@ export function decodePeerMessage(bytes: Uint8Array): PeerMessage {
     case kinds.ack: {
       const envelope = readEnvelope(reader)
       const accepted = readFlag(reader)
+      const next = reader.u32()
       reader.end()
-      return { _tag: "SnapshotFrameAck", ...envelope, accepted }
+      return { _tag: "SnapshotFrameAck", ...envelope, accepted, next }
     }
+    case kinds.gone: {
+      const range = reader.u64()
+      const replica = reader.u64()
+      const lastReplica = reader.u64()
+      const descriptor = readDescriptor(reader)
+      reader.end()
+      if (descriptor.id !== range) throw new MalformedBytes("a descriptor of another range")
+      return { _tag: "Gone", range, replica, lastReplica, descriptor }
+    }
+    case kinds.chain:
+      return readChainMessage(reader)
+    case kinds.clock: {
+      const wallMs = reader.u64()
+      reader.end()
+      return { _tag: "Clock", range: 0, wallMs }
+    }
+    case kinds.wanted:
+      return readEntriesWanted(reader)
+    case kinds.found:
+      return readEntriesFound(reader)
     default:
       throw new MalformedBytes(`a peer message of kind ${kind}`)
   }

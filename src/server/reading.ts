@@ -2,9 +2,17 @@ import type { Engine } from "../lsm/engine.ts"
 import type { Consistency, NodeId, Version } from "../types.ts"
 import { dataKey, dataPrefixBytes } from "./engineKeys.ts"
 import type { Replica } from "./replica.ts"
-import type { GetRequest, PageEntry, Receipt, Reply, ScanRequest } from "./requests.ts"
+import type {
+  GetRequest,
+  PageEntry,
+  PageReply,
+  Receipt,
+  RefusedReply,
+  ScanRequest,
+  ValueReply,
+} from "./requests.ts"
 import type { StoreSettings } from "./settings.ts"
-import { recordValue, recordVersion } from "./valueRecord.ts"
+import { recordExpiry, recordValue, recordVersion } from "./valueRecord.ts"
 
 /** Everything that a served read needs besides its request. */
 export interface ReadContext {
@@ -12,6 +20,8 @@ export interface ReadContext {
   readonly node: NodeId
   readonly replica: Replica
   readonly rangeTime: Version
+  /** The node's own clock when the read was first tried: so a read waits for one tick at most, however many keys expire meanwhile. */
+  readonly clock: Version
   readonly settings: StoreSettings
 }
 
@@ -24,11 +34,41 @@ function receiptOf(context: ReadContext, level: Consistency): Receipt {
     range: replica.range,
     term: replica.raft.term,
     index: replica.machine.appliedIndex,
+    replica: replica.machine.replica,
+    staleBoundMs: level === "linearizable" ? 0 : -1,
+    stateTime: replica.machine.rangeTime,
   }
 }
 
+/** The read has met a key whose expiry the clock has passed and range time has not: only the leader may say that it is gone, by an entry. */
+export interface Unripe {
+  readonly _tag: "Unripe"
+  /** The read may be served once range time has reached it. */
+  readonly expiry: Version
+}
+
+/**
+ * Whether a stored value is there for a read. Replicas agree in range time, so that decides; the leader goes by its clock too, and makes range time catch
+ * up before it answers. A `local` read promises nothing about others, and hides by the clock of its own node.
+ */
+function standing(
+  context: ReadContext,
+  level: Consistency,
+  record: Uint8Array,
+): "present" | "absent" | Unripe {
+  const expiry = recordExpiry(record)
+  if (expiry === 0) return "present"
+  const { clock, replica } = context
+  if (expiry <= replica.machine.rangeTime) return "absent"
+  if (expiry > clock || level === "bounded") return "present"
+  return level === "local" ? "absent" : { _tag: "Unripe", expiry }
+}
+
 /** Serves a read from the present state. Bounds are those of the very state that is read. May throw `StorageCorruption`. */
-export function serveRead(context: ReadContext, request: GetRequest | ScanRequest): Reply {
+export function serveRead(
+  context: ReadContext,
+  request: GetRequest | ScanRequest,
+): ValueReply | PageReply | RefusedReply | Unripe {
   const { token, level, boundsVersion } = request
   const { descriptor } = context.replica.machine
   const { rangeTime } = context
@@ -42,9 +82,13 @@ export function serveRead(context: ReadContext, request: GetRequest | ScanReques
   }
   const receipt = receiptOf(context, level)
   if (request._tag === "Scan") {
-    return { _tag: "Page", token, rangeTime, receipt, ...readPage(context, request) }
+    const page = readPage(context, request)
+    return "_tag" in page ? page : { _tag: "Page", token, rangeTime, receipt, ...page }
   }
-  const record = context.engine.get(dataKey(request.position))
+  const stored = context.engine.get(dataKey(request.position))
+  const standingNow = stored === undefined ? "absent" : standing(context, level, stored)
+  if (typeof standingNow !== "string") return standingNow
+  const record = standingNow === "present" ? stored : undefined
   return {
     _tag: "Value",
     token,
@@ -59,11 +103,12 @@ export function serveRead(context: ReadContext, request: GetRequest | ScanReques
 function readPage(
   context: ReadContext,
   request: ScanRequest,
-): { entries: ReadonlyArray<PageEntry>; next: Uint8Array | undefined } {
+): { entries: ReadonlyArray<PageEntry>; next: Uint8Array | undefined } | Unripe {
   const { settings } = context
   const limit = Math.min(request.limit, settings.scanPageEntries)
   const entries: Array<PageEntry> = []
   let bytes = 0
+  let seen = 0
   let next: Uint8Array | undefined
   const iterator = context.engine.iterator({
     lower: dataKey(request.lower),
@@ -72,17 +117,23 @@ function readPage(
   try {
     while (iterator.next()) {
       const position = iterator.key.slice(dataPrefixBytes)
-      if (entries.length >= limit || bytes >= settings.scanPageBytes) {
+      // What has expired counts too: a page ends early rather than pass over any number of them.
+      const isFull = entries.length >= limit || seen >= settings.scanPageEntries
+      if (isFull || bytes >= settings.scanPageBytes) {
         next = position
         break
       }
       const record = iterator.value
+      seen++
+      bytes += position.length + record.length
+      const standingNow = standing(context, request.level, record)
+      if (typeof standingNow !== "string") return standingNow
+      if (standingNow === "absent") continue
       entries.push({
         position,
         value: recordValue(record).slice(),
         version: recordVersion(record),
       })
-      bytes += position.length + record.length
     }
   } finally {
     iterator.close()

@@ -9,15 +9,18 @@ import type {
   NodeId,
   RangeId,
   ReplicaId,
+  ReplicaPlace,
   Term,
   Version,
   WallMs,
 } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
 import { encodeEntryData, entryCount, entryHeaderBytes, entryLastVersion } from "./entryData.ts"
-import type { GetRequest, ScanRequest } from "./requests.ts"
+import { PendingReads, type TimedRead } from "./pendingReads.ts"
+import { decodeMembersChange, encodeTick } from "./rangeEntries.ts"
 import { LogAge } from "./retention.ts"
 import type { StoreSettings } from "./settings.ts"
+import type { ClockReading } from "./storeLoop.ts"
 import { nextBase, versionLimit, versionOfWall } from "./versionClock.ts"
 
 /** A mutation that waits: for its turn to be proposed, then for its entry to be applied. */
@@ -33,20 +36,11 @@ interface WaitingEntry {
   readonly waiters: Array<Waiter | undefined>
 }
 
-/** Reads confirmed by one heartbeat round. */
-export interface ReadBatch {
-  readonly requests: ReadonlyArray<TimedRead>
-  /** Known once leadership is confirmed. */
-  index: LogIndex | undefined
-}
+/** More than any group has replicas, over many changes. */
+const knownNodesMax = 256
 
-export interface TimedRead {
-  readonly request: GetRequest | ScanRequest
-  readonly deadlineMs: MonotonicMs
-}
-
-/** Why the waiters of a replica get no result. */
-export type GivenUp = "notLeader" | "unknown"
+/** Why the waiters of a replica get no result; `late` = their deadline passed before they were proposed. */
+export type GivenUp = "notLeader" | "unknown" | "late"
 
 /**
  * One replica of a range on this node: its consensus, its state machine, its log in the journal, and the requests that wait on them.
@@ -55,7 +49,7 @@ export type GivenUp = "notLeader" | "unknown"
  */
 export class Replica {
   readonly range: RangeId
-  readonly raft: RaftNode
+  raft: RaftNode
   readonly log: JournalGroup
   machine: RangeMachine
   readonly age: LogAge
@@ -65,24 +59,29 @@ export class Replica {
   dirty = true
   /** Entries up to it are committed and durable here; those above the machine's applied index wait to be applied. */
   applyLimit: LogIndex
+  /** When another replica of the group was last heard, or asked for. */
+  heardAtMs: MonotonicMs = 0
   /** True from the moment a snapshot is to be installed until it is. */
   installing = false
 
   /** Why no entry can be applied: stored bytes that the next one must read are damaged. The replica lags until they are repaired. */
   damage: StorageCorruption | undefined
 
+  /** Why nothing is served or led here: it holds other data than most replicas of its range (comparison.ts). */
+  differs: string | undefined
+
+  readonly reads: PendingReads
   private readonly settings: StoreSettings
-  private readonly nodeOfReplica: ReadonlyMap<ReplicaId, NodeId>
+  /** Where the replicas of the range live, as far as descriptors, entries and messages have told. An id is never used again, so it never moves. */
+  private readonly nodes = new Map<ReplicaId, NodeId>()
   private queued: Array<Waiter> = []
   private readonly proposed = new Map<LogIndex, WaitingEntry>()
   private proposedCount = 0
-  private queuedReads: Array<TimedRead> = []
-  private readonly reads = new Map<number, ReadBatch>()
-  private readCount = 0
-  private nextReadContext = 1
   private ledTerm: Term = 0
   /** The version of the last command in the log, committed or not, while this replica leads. */
   private lastVersion: Version = 0
+  /** Index of the tick proposed last in this term; one that is not applied yet is under way. */
+  private tickIndex: LogIndex = 0
 
   constructor(options: {
     raft: RaftNode
@@ -99,9 +98,13 @@ export class Replica {
     this.flushedIndex = options.flushedIndex
     this.applyLimit = options.machine.appliedIndex
     this.age = new LogAge(options.settings.retentionMs)
-    this.nodeOfReplica = new Map(
-      options.machine.descriptor.replicas.map((place) => [place.replica, place.node]),
-    )
+    this.reads = new PendingReads(options.settings)
+    this.learnPlaces(options.machine.descriptor.replicas)
+  }
+
+  /** It has no state yet: a snapshot or a split is to bring it. */
+  get isEmpty(): boolean {
+    return this.machine.appliedIndex === 0
   }
 
   get isLeader(): boolean {
@@ -109,7 +112,39 @@ export class Replica {
   }
 
   nodeOf(replica: ReplicaId): NodeId | undefined {
-    return this.nodeOfReplica.get(replica)
+    return this.nodes.get(replica)
+  }
+
+  /** True unless the replica is known to live on another node. */
+  learnNode(replica: ReplicaId, node: NodeId): boolean {
+    const known = this.nodes.get(replica)
+    if (known !== undefined) return known === node
+    if (this.nodes.size >= knownNodesMax) this.forgetNodes()
+    this.nodes.set(replica, node)
+    return true
+  }
+
+  knownNodes(): Iterable<readonly [ReplicaId, NodeId]> {
+    return this.nodes
+  }
+
+  private forgetNodes(): void {
+    this.nodes.clear()
+    this.learnPlaces(this.machine.descriptor.replicas)
+  }
+
+  learnPlaces(places: ReadonlyArray<ReplicaPlace>): void {
+    for (const { replica, node } of places) this.learnNode(replica, node)
+  }
+
+  /** Members that the log has and the state has not yet: they are in force already. */
+  learnPlacesInLog(): void {
+    for (let index = this.machine.appliedIndex + 1; index <= this.log.lastIndex; index++) {
+      const [entry] = this.log.entries(index, index + 1, 1)
+      if (entry?.kind === entryKinds.members) {
+        this.learnPlaces(decodeMembersChange(entry.data).replicas)
+      }
+    }
   }
 
   get leaderNode(): NodeId | undefined {
@@ -118,7 +153,7 @@ export class Replica {
 
   /** Requests under way. */
   get waiting(): number {
-    return this.queued.length + this.proposedCount + this.queuedReads.length + this.readCount
+    return this.queued.length + this.proposedCount + this.reads.count
   }
 
   get hasProposals(): boolean {
@@ -140,10 +175,6 @@ export class Replica {
     this.queuedBytes += waiter.command.length
   }
 
-  queueRead(read: TimedRead): void {
-    this.queuedReads.push(read)
-  }
-
   /**
    * True when leadership was gained or lost since the last call. Call after the log has taken in what `ready` gave out: a new leader
    * looks there for the last version stamped.
@@ -152,6 +183,7 @@ export class Replica {
     const ledTerm = this.isLeader ? this.raft.term : 0
     if (ledTerm === this.ledTerm) return false
     this.ledTerm = ledTerm
+    this.tickIndex = 0
     if (ledTerm !== 0) this.lastVersion = this.lastVersionInLog()
     return true
   }
@@ -159,7 +191,8 @@ export class Replica {
   private lastVersionInLog(): Version {
     for (let index = this.log.lastIndex; index > this.machine.appliedIndex; index--) {
       const [entry] = this.log.entries(index, index + 1, 1)
-      if (entry !== undefined && entry.data.length > 0) return entryLastVersion(entry.data)
+      const version = entry === undefined ? undefined : entryLastVersion(entry)
+      if (version !== undefined) return version
     }
     return this.machine.rangeTime
   }
@@ -193,6 +226,40 @@ export class Replica {
     return []
   }
 
+  /**
+   * Proposes an entry that holds no commands: `make` gives its data, for the stamp that it is given, and `propose` hands it to the core. The answer is the
+   * core's.
+   */
+  proposeEntry<A>(
+    wallMs: WallMs,
+    make: (base: Version) => Uint8Array,
+    propose: (data: Uint8Array) => LogIndex | A,
+  ): LogIndex | A | "overloaded" {
+    assert(this.isLeader && this.ledTerm === this.raft.term, "only a noticed leader proposes")
+    const base = nextBase(wallMs, this.lastVersion)
+    if (base >= versionLimit) return "overloaded"
+    const index = propose(make(base))
+    if (typeof index === "number") this.lastVersion = base
+    return index
+  }
+
+  /** True once the loop has taken note that this replica leads its present term. */
+  get leadsNoticed(): boolean {
+    return this.isLeader && this.ledTerm === this.raft.term
+  }
+
+  /** Proposes an entry that moves range time to the leader's clock, so that what has expired by it is gone; nothing while one is under way. */
+  proposeTick(wallMs: WallMs): void {
+    if (!this.isLeader || this.ledTerm !== this.raft.term) return
+    if (this.tickIndex > this.machine.appliedIndex) return
+    const base = nextBase(wallMs, this.lastVersion)
+    if (base >= versionLimit) return
+    const index = this.raft.propose(encodeTick(base), entryKinds.tick)
+    if (typeof index !== "number") return
+    this.lastVersion = base
+    this.tickIndex = index
+  }
+
   private endOfEntry(waiters: ReadonlyArray<Waiter>, start: number): number {
     let bytes = entryHeaderBytes
     let end = start
@@ -204,43 +271,12 @@ export class Replica {
     return end
   }
 
-  /** Asks the core to confirm leadership for the queued reads, as one batch. */
-  requestReads(): void {
-    if (this.queuedReads.length === 0) return
-    const context = this.nextReadContext++
-    const accepted = this.raft.readIndex(context)
-    assert(accepted, "a leader takes reads")
-    this.reads.set(context, { requests: this.queuedReads, index: undefined })
-    this.readCount += this.queuedReads.length
-    this.queuedReads = []
+  /** Asks for a read index for the reads that wait for one: a leader itself, a follower its leader. */
+  askForReads(clock: ClockReading): void {
+    if (this.reads.count > 0) this.reads.ask(clock, this.readIndex)
   }
 
-  confirmReads(context: number, index: LogIndex): void {
-    const batch = this.reads.get(context)
-    if (batch !== undefined) batch.index = index
-  }
-
-  /** Takes the batches that may be served from the present state. */
-  takeServable(): ReadonlyArray<ReadBatch> {
-    if (this.reads.size === 0) return []
-    const served: Array<ReadBatch> = []
-    for (const [context, batch] of this.reads) {
-      if (batch.index === undefined || batch.index > this.machine.appliedIndex) continue
-      this.reads.delete(context)
-      this.readCount -= batch.requests.length
-      served.push(batch)
-    }
-    return served
-  }
-
-  /** Takes a batch that can no longer be confirmed. */
-  takeLost(context: number): ReadonlyArray<TimedRead> {
-    const batch = this.reads.get(context)
-    if (batch === undefined) return []
-    this.reads.delete(context)
-    this.readCount -= batch.requests.length
-    return batch.requests
-  }
+  private readonly readIndex = (context: number): boolean => this.raft.readIndex(context)
 
   /**
    * Applies one entry and hands each waiter of it to `answer` with its place in the entry, or to `giveUp` when another
@@ -251,8 +287,6 @@ export class Replica {
     answer: (waiter: Waiter, place: number) => void,
     giveUp: (waiter: Waiter, why: GivenUp) => void,
   ): void {
-    const known = entry.kind === entryKinds.empty || entry.kind === entryKinds.commands
-    assert(known, () => `an entry of kind ${entry.kind}`)
     this.machine.apply(entry)
     this.dirty = true
     const waiting = this.proposed.get(entry.index)
@@ -284,8 +318,7 @@ export class Replica {
     }
     this.proposed.clear()
     this.proposedCount = 0
-    for (const read of this.queuedReads) refuse(read)
-    this.queuedReads = []
+    this.reads.dropLeadership(refuse)
   }
 
   /** Hands out everything whose deadline has passed. */
@@ -302,23 +335,44 @@ export class Replica {
         giveUp(waiter, "unknown")
       }
     }
-    for (const [context, batch] of this.reads) {
-      if (batch.requests.every((read) => read.deadlineMs > nowMs)) continue
-      const kept = batch.requests.filter((read) => read.deadlineMs > nowMs)
-      for (const read of batch.requests) if (read.deadlineMs <= nowMs) refuse(read)
-      this.readCount -= batch.requests.length - kept.length
-      if (kept.length === 0) this.reads.delete(context)
-      else this.reads.set(context, { requests: kept, index: batch.index })
+    if (this.queued.some((waiter) => waiter.deadlineMs <= nowMs)) this.expireQueued(nowMs, giveUp)
+    this.reads.expire(nowMs, refuse)
+  }
+
+  private expireQueued(nowMs: MonotonicMs, giveUp: (waiter: Waiter, why: GivenUp) => void): void {
+    const waiters = this.queued
+    this.queued = []
+    this.queuedBytes = 0
+    for (const waiter of waiters) {
+      if (waiter.deadlineMs <= nowMs) giveUp(waiter, "late")
+      else this.queueMutation(waiter)
     }
   }
 
-  /** Puts the machine of an installed snapshot in place of the old one. */
+  /** An empty replica becomes the child of a split, under a core of its own. */
+  begin(machine: RangeMachine, raft: RaftNode): void {
+    assert(this.isEmpty, () => `range ${this.range} has no state`)
+    this.raft = raft
+    this.replaceMachine(machine)
+  }
+
+  /** The log has more again than its core knew: a core over all of it takes the place of that one, as after a restart. */
+  restart(raft: RaftNode): void {
+    assert(!this.isLeader, () => `range ${this.range} is not led from here`)
+    this.raft = raft
+    this.applyLimit = this.machine.appliedIndex
+    this.learnPlacesInLog()
+  }
+
+  /** Puts the machine of an installed snapshot, or of a split, in place of the old one. */
   replaceMachine(machine: RangeMachine): void {
     assert(machine.appliedIndex > this.machine.appliedIndex, "a snapshot moves forward")
     assert(machine.replica === this.machine.replica, "a snapshot keeps the replica's id")
     this.machine = machine
     this.applyLimit = machine.appliedIndex
+    this.differs = undefined
     this.flushedIndex = machine.appliedIndex
     this.dirty = true
+    this.learnPlaces(machine.descriptor.replicas)
   }
 }

@@ -1,17 +1,29 @@
 import { StorageCorruption } from "../disk/disk.ts"
-import type { RangeDescriptor, RangeId, Version } from "../types.ts"
-import { type CommandStatus, operations } from "../wire/command.ts"
+import type { LogIndex, RangeDescriptor, RangeId, Term, Version, WallMs } from "../types.ts"
+import { type CommandStatus, commandStatuses, operations } from "../wire/command.ts"
 import { refusalOf } from "./admission.ts"
 import type { AppliedEntry } from "./apply.ts"
+import { needsLeader, type ReadProgress, type TimedRead, timedRead } from "./pendingReads.ts"
 import { serveRead } from "./reading.ts"
-import type { GivenUp, Replica, TimedRead, Waiter } from "./replica.ts"
-import type { Receipt, Refusal, Reply, Request } from "./requests.ts"
+import type { GivenUp, Replica, Waiter } from "./replica.ts"
+import type {
+  DataRequest,
+  PageReply,
+  RangeRequest,
+  Receipt,
+  Refusal,
+  Reply,
+  Request,
+  ValueReply,
+} from "./requests.ts"
 import type { StoreSettings } from "./settings.ts"
 import type { Storage } from "./storage.ts"
 import type { ClockReading } from "./storeLoop.ts"
+import { versionOfWall } from "./versionClock.ts"
 
-function isPut(request: Request): boolean {
-  return request._tag === "Mutate" && request.command[0] === operations.put
+/** Only deletes are taken when the disk is full. */
+function takesSpace(request: DataRequest): boolean {
+  return request._tag === "Mutate" && request.command[0] !== operations.delete
 }
 
 /** What requests need of the loop that they came to. */
@@ -22,19 +34,48 @@ export interface RequestHost {
   readonly replicas: ReadonlyMap<RangeId, Replica>
   readonly descriptors: ReadonlyMap<RangeId, RangeDescriptor>
   readonly clock: ClockReading
+  /** What ranges' times go by. */
+  readonly stampMs: WallMs
+  /** Begins what a request about the range itself asks for, or refuses it. */
+  changeRange(request: RangeRequest): void
+  /** Where a replica's range is now, and what it was split into, as far as this node knows. */
+  movedTo(replica: Replica): ReadonlyArray<RangeDescriptor>
 }
+
+function isRangeRequest(request: Request): request is RangeRequest {
+  const { _tag } = request
+  return _tag === "Split" || _tag === "ChangeMembers" || _tag === "Transfer" || _tag === "Clear"
+}
+
+/** A read, and the replica that is to serve it. */
+interface PlacedRead {
+  readonly replica: Replica
+  readonly read: TimedRead
+}
+
+/** An answer that is true only as long as a clock says so. */
+interface HeldReply extends PlacedRead {
+  readonly reply: ReadReply
+}
+
+type ReadReply = ValueReply | PageReply
 
 /**
  * Requests from the doors on their way through the node: admitted or refused once a turn, then queued at their replica, at last answered. Every request is
  * answered exactly once: by its result, by a refusal, or when its deadline has passed.
+ *
+ * A read is served from the state of the turn in which it is served, and its bounds are compared with that very state's: one that was confirmed before a
+ * split, and comes up after it, is refused as moved. Where confirmation came from a lease, or freshness from this node's clock, the answer is held until
+ * `release`: with a reading of the clocks taken after the state was read, the lease must still hold, and the state still be young enough; else the read
+ * begins anew. So a node that was paused anywhere between two readings gives out nothing by the first of them alone.
  */
 export class RequestQueue {
   private readonly host: RequestHost
   private incoming: Array<Request> = []
   private replies: Array<Reply> = []
   /** Reads that may be served, in the order in which they came to be. */
-  private servable: Array<{ readonly replica: Replica; readonly request: TimedRead["request"] }> =
-    []
+  private servable: Array<PlacedRead> = []
+  private held: Array<HeldReply> = []
 
   constructor(host: RequestHost) {
     this.host = host
@@ -57,6 +98,10 @@ export class RequestQueue {
     const requests = this.incoming
     this.incoming = []
     for (const request of requests) {
+      if (isRangeRequest(request)) {
+        this.host.changeRange(request)
+        continue
+      }
       const replica = this.host.replicas.get(request.range)
       const refusal = this.refusal(request, replica)
       if (refusal !== undefined) this.refuse(request.token, replica, refusal)
@@ -64,9 +109,9 @@ export class RequestQueue {
     }
   }
 
-  private refusal(request: Request, replica: Replica | undefined): Refusal | undefined {
+  private refusal(request: DataRequest, replica: Replica | undefined): Refusal | undefined {
     const { host } = this
-    if (replica === undefined) {
+    if (replica === undefined || replica.isEmpty) {
       const known = host.descriptors.get(request.range)
       return { _tag: "RangeMoved", descriptors: known === undefined ? [] : [known] }
     }
@@ -75,36 +120,53 @@ export class RequestQueue {
     if (request._tag === "Mutate" && replica.damage !== undefined) {
       return { _tag: "StorageCorrupt", message: replica.damage.message }
     }
-    if (host.storage.isFull && isPut(request)) return { _tag: "DiskFull", node: host.node }
-    const isLocal = request._tag !== "Mutate" && request.level === "local"
-    if (!isLocal && !replica.isLeader) {
+    if (host.storage.isFull && takesSpace(request)) return { _tag: "DiskFull", node: host.node }
+    const isMutation = request._tag === "Mutate"
+    if ((isMutation || needsLeader(request)) && !replica.isLeader) {
       return { _tag: "NotLeader", range: replica.range, leader: replica.leaderNode }
     }
-    const waiting = isLocal ? this.servable.length : replica.waiting
+    if (replica.differs !== undefined) return { _tag: "StorageCorrupt", message: replica.differs }
+    if (!isMutation && request.level === "bounded" && !(request.maxStalenessMs > 0)) {
+      return { _tag: "InvalidRequest", message: "a bounded read states a bound above 0 ms" }
+    }
+    const waiting = replica.waiting + (isMutation ? 0 : this.servable.length)
     return waiting >= this.host.settings.requestsPerRange
       ? { _tag: "Overloaded", what: `range ${replica.range} has too many requests under way` }
       : undefined
   }
 
-  private enqueue(request: Request, replica: Replica): void {
-    const deadlineMs = this.host.clock.monotonicMs + request.deadlineMs
+  private enqueue(request: DataRequest, replica: Replica): void {
+    const { monotonicMs } = this.host.clock
     if (request._tag === "Mutate") {
       const { token, command } = request
-      replica.queueMutation({ token, deadlineMs, command })
-    } else if (request.level === "local") {
-      this.servable.push({ replica, request })
-    } else {
-      replica.queueRead({ request, deadlineMs })
+      replica.queueMutation({ token, deadlineMs: monotonicMs + request.deadlineMs, command })
+      return
     }
+    const read = timedRead(request, monotonicMs)
+    const mayBeServable = request.level !== "linearizable"
+    if (mayBeServable && replica.reads.isServable(read, this.progressOf(replica))) {
+      this.servable.push({ replica, read })
+    } else {
+      replica.reads.add(read)
+    }
+  }
+
+  private progressOf({ machine }: Replica): ReadProgress {
+    const { appliedIndex, rangeTime } = machine
+    return { clock: this.host.clock, appliedIndex, rangeTime }
   }
 
   /** A leader proposes what is queued. */
   propose(replica: Replica): void {
-    for (const waiter of replica.propose(this.host.clock.wallMs)) {
-      this.refuse(waiter.token, replica, {
-        _tag: "Overloaded",
-        what: `range ${replica.range} has too much data that is not applied yet`,
-      })
+    for (const waiter of replica.propose(this.host.stampMs)) {
+      const { range } = replica
+      const heir = replica.raft.transferee
+      const what = `range ${range} has too much data that is not applied yet`
+      const refusal: Refusal =
+        heir === undefined
+          ? { _tag: "Overloaded", what }
+          : { _tag: "NotLeader", range, leader: replica.nodeOf(heir) }
+      this.refuse(waiter.token, replica, refusal)
     }
   }
 
@@ -118,15 +180,21 @@ export class RequestQueue {
       (waiter, place) => {
         if (receipt === undefined) {
           receipt = this.receiptOf(replica, entry)
-          rangeTime = replica.rangeTime(this.host.clock.wallMs)
+          rangeTime = replica.rangeTime(this.host.stampMs)
         }
-        const { statuses, versions } = replica.machine.outcomes
+        const { statuses, versions, values } = replica.machine.outcomes
+        if (statuses[place] === commandStatuses.rangeMoved) {
+          // It was proposed before the range changed, and did nothing.
+          const refusal: Refusal = { _tag: "RangeMoved", descriptors: [] }
+          return this.refuse(waiter.token, replica, refusal)
+        }
         this.replies.push({
           _tag: "Mutated",
           token: waiter.token,
           rangeTime,
           status: statuses[place] as CommandStatus,
           version: versions[place] as Version,
+          value: values[place],
           receipt,
         })
       },
@@ -134,17 +202,27 @@ export class RequestQueue {
     )
   }
 
-  private receiptOf(replica: Replica, { index, term }: AppliedEntry): Receipt {
+  receiptOf(
+    replica: Replica,
+    { index, term }: { readonly index: LogIndex; readonly term: Term },
+  ): Receipt {
     const role = replica.isLeader ? "leader" : "follower"
     const { node } = this.host
-    return { level: "linearizable", node, role, range: replica.range, term, index }
+    const place = { node, role, range: replica.range, replica: replica.machine.replica } as const
+    return {
+      level: "linearizable",
+      ...place,
+      term,
+      index,
+      staleBoundMs: 0,
+      stateTime: replica.machine.rangeTime,
+    }
   }
 
-  /** Takes over the reads whose leadership is confirmed and whose index is applied. */
+  /** Takes over the reads that may be served from the state as it is now. */
   takeConfirmed(replica: Replica): void {
-    for (const batch of replica.takeServable()) {
-      for (const { request } of batch.requests) this.servable.push({ replica, request })
-    }
+    if (replica.reads.count === 0) return
+    replica.reads.take(this.progressOf(replica), (read) => this.servable.push({ replica, read }))
   }
 
   /**
@@ -157,30 +235,82 @@ export class RequestQueue {
     let budget = this.host.settings.readBytesPerTurn
     let served = 0
     while (served < servable.length && budget > 0) {
-      const { replica, request } = servable[served++] as (typeof servable)[number]
-      this.serve(replica, request)
-      budget -= 256 + replyBytes(this.replies[this.replies.length - 1])
+      const { replica, read } = servable[served++] as PlacedRead
+      budget -= 256 + this.serve(replica, read)
     }
     this.servable = served === servable.length ? [] : servable.slice(served)
     return this.servable.length > 0
   }
 
-  private serve(replica: Replica, request: TimedRead["request"]): void {
+  /** Serves one read, and returns about how many bytes of values its answer holds. */
+  private serve(replica: Replica, read: TimedRead): number {
     const { node, settings, storage, clock } = this.host
-    const rangeTime = replica.rangeTime(clock.wallMs)
+    const { request } = read
+    // It may have waited here for turns.
+    if (read.deadlineMs <= clock.monotonicMs) {
+      const what = `reads of range ${replica.range} wait longer than they may`
+      this.refuse(request.token, replica, { _tag: "Overloaded", what })
+      return 0
+    }
+    const isBounded = request.level === "bounded"
+    if (isBounded && !replica.reads.isFresh(read, clock)) {
+      replica.reads.add(read)
+      return 0
+    }
+    const rangeTime = replica.rangeTime(this.host.stampMs)
+    if (read.triedAt === 0) read.triedAt = versionOfWall(this.host.stampMs)
     try {
-      const context = { engine: storage.engine, node, replica, rangeTime, settings }
-      this.replies.push(serveRead(context, request))
+      const { engine } = storage
+      const context = { engine, node, replica, rangeTime, settings, clock: read.triedAt }
+      const reply = serveRead(context, request)
+      if (reply._tag === "Unripe") {
+        this.waitForTick(replica, read, reply.expiry)
+        return 0
+      }
+      if (reply._tag === "Refused") this.refuse(request.token, replica, reply.refusal)
+      else if (!(isBounded || read.byLease)) this.replies.push(reply)
+      else this.held.push({ replica, read, reply })
+      return replyBytes(reply)
     } catch (error) {
       if (!(error instanceof StorageCorruption)) throw error
       storage.report(error)
       this.refuse(request.token, replica, { _tag: "StorageCorrupt", message: error.message })
+      return 0
     }
+  }
+
+  /** Whether a key has expired is for the log to say. */
+  private waitForTick(replica: Replica, read: TimedRead, expiry: Version): void {
+    if (!replica.isLeader) {
+      this.refuse(read.request.token, replica, refusalFor("notLeader", replica))
+      return
+    }
+    replica.proposeTick(this.host.stampMs)
+    replica.reads.addEarly(read, expiry)
+  }
+
+  /** The answers that were held, as far as they still hold at a reading taken after they were made. Reads of the others begin anew. */
+  release(clock: ClockReading): ReadonlyArray<Reply> {
+    if (this.held.length === 0) return this.takeReplies()
+    const held = this.held
+    this.held = []
+    for (const { replica, read, reply } of held) {
+      if (read.request.level !== "bounded") {
+        if (replica.raft.leaseHolds(clock.monotonicMs, clock.wallMs)) this.replies.push(reply)
+        else replica.reads.add(read)
+      } else if (replica.reads.isFresh(read, clock)) {
+        const staleBoundMs = Math.ceil(replica.reads.ageMs(clock))
+        this.replies.push({ ...reply, receipt: { ...reply.receipt, staleBoundMs } })
+      } else {
+        replica.reads.add(read)
+      }
+    }
+    return this.takeReplies()
   }
 
   /** Reads of this context can no longer be confirmed. */
   loseReads(replica: Replica, context: number): void {
-    for (const read of replica.takeLost(context)) this.refuseRead(replica)(read)
+    replica.reads.lost(context, this.refuseRead(replica))
   }
 
   /** The replica no longer leads. */
@@ -191,33 +321,46 @@ export class RequestQueue {
   /** Answers whatever has waited past its deadline. */
   expire(replica: Replica): void {
     if (replica.waiting === 0) return
+    // The tick that they wait for may have found no room.
+    if (replica.reads.hasEarly) replica.proposeTick(this.host.stampMs)
     replica.expire(this.host.clock.monotonicMs, this.giveUp(replica), this.refuseRead(replica))
   }
 
   private giveUp(replica: Replica) {
     return (waiter: Waiter, why: GivenUp) =>
-      this.refuse(
-        waiter.token,
-        replica,
-        why === "unknown"
-          ? { _tag: "OutcomeUnknown", range: replica.range }
-          : { _tag: "NotLeader", range: replica.range, leader: replica.leaderNode },
-      )
+      this.refuse(waiter.token, replica, refusalFor(why, replica))
   }
 
   private refuseRead(replica: Replica) {
-    return (read: TimedRead) =>
-      this.refuse(
-        read.request.token,
-        replica,
-        replica.isLeader
-          ? { _tag: "QuorumUnavailable", range: replica.range }
-          : { _tag: "NotLeader", range: replica.range, leader: replica.leaderNode },
-      )
+    return ({ request }: TimedRead) => {
+      const elsewhere = needsLeader(request) && !replica.isLeader
+      this.refuse(request.token, replica, refusalFor(elsewhere ? "notLeader" : "late", replica))
+    }
   }
 
-  private refuse(token: number, replica: Replica | undefined, refusal: Refusal): void {
-    const rangeTime = replica?.rangeTime(this.host.clock.wallMs) ?? 0
+  /** The replica is no longer here: answers all that waited for it. */
+  abandon(replica: Replica): void {
+    replica.dropLeadership(this.giveUp(replica), this.refuseRead(replica))
+    replica.reads.clear(({ request }) => {
+      const { descriptor } = replica.machine
+      this.refuse(request.token, replica, { _tag: "RangeMoved", descriptors: [descriptor] })
+    })
+    // Nothing of it may be read any more.
+    const isGone = (placed: PlacedRead) => placed.replica === replica
+    for (const { read } of this.servable.filter(isGone)) {
+      this.refuse(read.request.token, replica, refusalFor("notLeader", replica))
+    }
+    this.servable = this.servable.filter((placed) => !isGone(placed))
+  }
+
+  answer(reply: Reply): void {
+    this.replies.push(reply)
+  }
+
+  refuse(token: number, replica: Replica | undefined, reason: Refusal): void {
+    const rangeTime = replica?.rangeTime(this.host.stampMs) ?? 0
+    const isMoved = reason._tag === "RangeMoved" && replica !== undefined
+    const refusal = isMoved ? { ...reason, descriptors: this.host.movedTo(replica) } : reason
     this.replies.push({ _tag: "Refused", token, rangeTime, refusal })
   }
 }
@@ -229,4 +372,17 @@ function replyBytes(reply: Reply | undefined): number {
   let bytes = 0
   for (const entry of reply.entries) bytes += entry.value.length
   return bytes
+}
+
+function refusalFor(why: GivenUp, { range, leaderNode }: Replica): Refusal {
+  switch (why) {
+    case "notLeader":
+      return { _tag: "NotLeader", range, leader: leaderNode }
+    case "unknown":
+      return { _tag: "OutcomeUnknown", range }
+    case "late":
+      return { _tag: "QuorumUnavailable", range }
+    default:
+      return why satisfies never
+  }
 }

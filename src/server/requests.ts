@@ -1,4 +1,12 @@
-import type { Consistency, Position, RangeId, Version } from "../types.ts"
+import type {
+  Consistency,
+  NodeId,
+  Position,
+  RangeDescriptor,
+  RangeId,
+  ReplicaPlace,
+  Version,
+} from "../types.ts"
 import type { PageEntry, Receipt, Refusal } from "../wire/answers.ts"
 import type { CommandStatus } from "../wire/command.ts"
 
@@ -22,14 +30,27 @@ export interface MutateRequest extends RequestBase {
   readonly command: Uint8Array
 }
 
-export interface GetRequest extends RequestBase {
+/** How current a read must be, beyond its level. */
+export interface Freshness {
+  /** Of a `bounded` read: how old, in milliseconds, the state may be. Else 0. */
+  readonly maxStalenessMs: number
+  /** What the session has seen: a state of an earlier range time is not served. 0 = nothing. */
+  readonly atLeast: Version
+  /** A `linearizable` read may be served by a follower, which asks its leader for a read index. */
+  readonly anyReplica: boolean
+}
+
+/** A read that asks for nothing beyond its level. */
+export const plainRead: Freshness = { maxStalenessMs: 0, atLeast: 0, anyReplica: false }
+
+export interface GetRequest extends RequestBase, Freshness {
   readonly _tag: "Get"
   readonly level: Consistency
   readonly boundsVersion: number
   readonly position: Position
 }
 
-export interface ScanRequest extends RequestBase {
+export interface ScanRequest extends RequestBase, Freshness {
   readonly _tag: "Scan"
   readonly level: Consistency
   readonly boundsVersion: number
@@ -40,7 +61,40 @@ export interface ScanRequest extends RequestBase {
   readonly limit: number
 }
 
-export type Request = MutateRequest | GetRequest | ScanRequest
+/** Cuts a range in two. */
+export interface SplitRequest extends RequestBase {
+  readonly _tag: "Split"
+  readonly boundsVersion: number
+  /** The first position of the right half; `undefined` = about the middle of the data. */
+  readonly at: Position | undefined
+  /** Id of the right half, never used before. */
+  readonly child: RangeId
+}
+
+/** Moves a range's replicas, in as many steps as it takes, to the places given. */
+export interface ChangeMembersRequest extends RequestBase {
+  readonly _tag: "ChangeMembers"
+  readonly membersVersion: number
+  /** All that there are to be in the end: voters and learners only. */
+  readonly replicas: ReadonlyArray<ReplicaPlace>
+}
+
+/** Hands leadership to the voter on a node. */
+export interface TransferRequest extends RequestBase {
+  readonly _tag: "Transfer"
+  readonly to: NodeId
+}
+
+/** Empties a range. */
+export interface ClearRequest extends RequestBase {
+  readonly _tag: "Clear"
+  readonly boundsVersion: number
+}
+
+export type DataRequest = MutateRequest | GetRequest | ScanRequest
+/** What changes a range itself rather than its data; answered by `Changed`. */
+export type RangeRequest = SplitRequest | ChangeMembersRequest | TransferRequest | ClearRequest
+export type Request = DataRequest | RangeRequest
 
 interface ReplyBase {
   readonly token: number
@@ -52,6 +106,8 @@ export interface MutatedReply extends ReplyBase {
   readonly _tag: "Mutated"
   readonly status: CommandStatus
   readonly version: Version
+  /** What `add` left; of a batch whose condition was false: which one. */
+  readonly value: Uint8Array | undefined
   readonly receipt: Receipt
 }
 
@@ -76,4 +132,12 @@ export interface RefusedReply extends ReplyBase {
   readonly refusal: Refusal
 }
 
-export type Reply = MutatedReply | ValueReply | PageReply | RefusedReply
+/** A change of a range is applied in full. */
+export interface ChangedReply extends ReplyBase {
+  readonly _tag: "Changed"
+  /** As it is now; of a split: the left half. */
+  readonly descriptor: RangeDescriptor
+  readonly receipt: Receipt
+}
+
+export type Reply = MutatedReply | ValueReply | PageReply | ChangedReply | RefusedReply

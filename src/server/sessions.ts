@@ -1,14 +1,20 @@
 import { assert } from "../lib/assert.ts"
-import { ByteReader } from "../lib/byteReader.ts"
+import { ByteReader, MalformedBytes } from "../lib/byteReader.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
 import type { Version } from "../types.ts"
-import type { CommandStatus } from "../wire/command.ts"
+import { type CommandStatus, isResult } from "../wire/commandCodes.ts"
 
 /** What a command left behind, so that a retry gets the same answer instead of a second effect. */
 export interface StoredResult {
   readonly status: CommandStatus
   readonly version: Version
+  /** What `add` left, or which operation of a batch failed: at most `resultValueBytesMax`. */
+  readonly value: Uint8Array | undefined
 }
+
+const resultValueBytesMax = 8
+/** What a result takes in a session's record at most. */
+const resultBytesMax = 18 + resultValueBytesMax
 
 interface Session {
   /** Every sequence below it was answered; its result is gone and it is never applied again. */
@@ -56,7 +62,7 @@ export class SessionTable {
 
   /** An upper estimate of what `takeDirty` will write, in bytes. */
   get dirtyBytes(): number {
-    return this.dirty.size * 64 + (this.dirty.size === 0 ? 0 : this.resultCount * 17)
+    return this.dirty.size * 64 + (this.dirty.size === 0 ? 0 : this.resultCount * resultBytesMax)
   }
 
   find(clientId: number, sequence: number): StoredResult | undefined {
@@ -104,6 +110,8 @@ export class SessionTable {
       this.sessions.set(clientId, session)
     }
     assert(!session.results.has(sequence), "a sequence has one result")
+    const valueBytes = options.result.value?.length ?? 0
+    assert(valueBytes <= resultValueBytesMax, () => `a result of ${valueBytes} bytes`)
     this.acknowledge(clientId, Math.min(options.ackedBelow, sequence), options.expiresAt)
     session.results.set(sequence, options.result)
     this.resultCount++
@@ -119,6 +127,16 @@ export class SessionTable {
       this.resultCount -= session.results.size
       this.dirty.add(clientId)
     }
+  }
+
+  /** Copies every session to the table of a range that begins, which has all of it to write. */
+  copyTo(target: SessionTable): void {
+    assert(target.sessions.size === 0, "a range begins without sessions")
+    for (const [clientId, session] of this.sessions) {
+      target.sessions.set(clientId, { ...session, results: new Map(session.results) })
+      target.dirty.add(clientId)
+    }
+    target.resultCount = this.resultCount
   }
 
   /**
@@ -138,12 +156,12 @@ export class SessionTable {
 
   /**
    * Stored: do not change.
-   * `u64 ackedBelow ‖ u64 largestExpiry ‖ u32 count ‖ count * (u64 sequence ‖ u64 version ‖ u8 status)`
+   * `u64 ackedBelow ‖ u64 largestExpiry ‖ u32 count ‖ count * (u64 sequence ‖ u64 version ‖ u8 status ‖ u8 bytes of value ‖ value)`
    */
   private encode(clientId: number): Uint8Array | undefined {
     const session = this.sessions.get(clientId)
     if (session === undefined) return undefined
-    const writer = new ByteWriter(20 + session.results.size * 17)
+    const writer = new ByteWriter(20 + session.results.size * resultBytesMax)
     writer.u64(session.ackedBelow)
     writer.u64(session.largestExpiry)
     writer.u32(session.results.size)
@@ -151,6 +169,8 @@ export class SessionTable {
       writer.u64(sequence)
       writer.u64(result.version)
       writer.u8(result.status)
+      writer.u8(result.value?.length ?? 0)
+      if (result.value !== undefined) writer.raw(result.value)
     }
     return writer.take()
   }
@@ -167,7 +187,14 @@ export class SessionTable {
     for (let i = 0; i < count; i++) {
       const sequence = reader.u64()
       const version = reader.u64()
-      session.results.set(sequence, { version, status: reader.u8() as CommandStatus })
+      const status = reader.u8()
+      if (!isResult(status as CommandStatus))
+        throw new MalformedBytes(`a result of status ${status}`)
+      const valueBytes = reader.u8()
+      if (valueBytes > resultValueBytesMax)
+        throw new MalformedBytes(`a result of ${valueBytes} bytes`)
+      const value = valueBytes === 0 ? undefined : reader.raw(valueBytes).slice()
+      session.results.set(sequence, { version, status: status as CommandStatus, value })
     }
     reader.end()
     this.sessions.set(clientId, session)

@@ -1,5 +1,6 @@
 import type { JournalOptions } from "../journal/journal.ts"
 import { defaultEngineOptions, type EngineOptions } from "../lsm/engine.ts"
+import type { DiskLimits } from "./diskScore.ts"
 import type { SpaceSettings } from "./diskSpace.ts"
 import type { JournalScrubSettings } from "./journalScrubber.ts"
 import type { PaceSettings } from "./pace.ts"
@@ -17,6 +18,12 @@ export interface StoreSettings {
   readonly electionTicksMax: number
   /** How long a voter stays silent after it heard a leader, and after its start. */
   readonly voteSilenceMs: number
+  /** A leader answers reads without asking its peers for so long after it sent the round that a quorum has echoed; 0 = never. */
+  readonly leaseMs: number
+  /** A round counts for the lease while wall and monotonic clocks have moved apart by less since. */
+  readonly clockSlipMs: number
+  /** A question for a read index that nobody answered is asked again after so long. */
+  readonly readRetryMs: number
   readonly preVote: boolean
   readonly checkQuorum: boolean
   readonly maxInflightAppends: number
@@ -37,9 +44,16 @@ export interface StoreSettings {
   readonly readBytesPerTurn: number
   /** A node whose journal write takes longer leads nothing and seeks no votes until it is done. */
   readonly stallMs: number
+  /** When a disk counts as slow, and when as good again. */
+  readonly disk: Omit<DiskLimits, "stallMs">
   readonly snapshotFrameBytes: number
   readonly snapshotResendMs: number
   readonly snapshotGiveUpMs: number
+  /** How long a snapshot that was broken off can be gone on with. */
+  readonly snapshotKeepMs: number
+  /** Snapshots leave at the lesser rate while the node serves requests, and at up to the other while it has none. */
+  readonly snapshotLeastBytesPerSecond: number
+  readonly snapshotMostBytesPerSecond: number
   readonly scanPageEntries: number
   readonly scanPageBytes: number
   /** Log kept for slow followers, over all groups of the node, and the time for which it is kept even beyond that. */
@@ -51,6 +65,9 @@ export interface StoreSettings {
   readonly retentionTicks: number
   /** The memtable is sealed after this much journal at the latest, so that the journal's oldest segments can go. */
   readonly journalBytesPerSeal: number
+  /** Replicas are compared at every so many indexes, a range so often at most. */
+  readonly compareEntries: number
+  readonly compareMs: number
   readonly sessions: SessionLimits
   readonly journal: JournalOptions
   readonly engine: EngineOptions
@@ -69,6 +86,9 @@ export const defaultSettings: StoreSettings = {
   electionTicksMin: 10,
   electionTicksMax: 20,
   voteSilenceMs: 300,
+  leaseMs: 0,
+  clockSlipMs: 20,
+  readRetryMs: 120,
   preVote: true,
   checkQuorum: true,
   maxInflightAppends: 256,
@@ -82,9 +102,13 @@ export const defaultSettings: StoreSettings = {
   applyBytesPerTurn: mebibyte / 2,
   readBytesPerTurn: 2 * mebibyte,
   stallMs: 1000,
+  disk: { slowMs: 250, slowForMs: 2000, recoverMs: 10_000, recoverMsMax: 300_000 },
   snapshotFrameBytes: mebibyte,
   snapshotResendMs: 1000,
   snapshotGiveUpMs: 10_000,
+  snapshotKeepMs: 60_000,
+  snapshotLeastBytesPerSecond: 16 * mebibyte,
+  snapshotMostBytesPerSecond: 256 * mebibyte,
   scanPageEntries: 1000,
   scanPageBytes: mebibyte,
   retentionBytes: 1024 * mebibyte,
@@ -92,6 +116,8 @@ export const defaultSettings: StoreSettings = {
   retainedEntries: 4096,
   retentionTicks: 10,
   journalBytesPerSeal: 64 * mebibyte,
+  compareEntries: 64,
+  compareMs: 1000,
   sessions: { results: 65_536, clients: 65_536 },
   journal: {
     segmentBytes: 64 * mebibyte,
@@ -120,6 +146,10 @@ export function settingsProblem(settings: StoreSettings): string | undefined {
   }
   if (voteSilenceMs > electionTicksMin * tickMs) {
     return "voteSilenceMs must not exceed electionTicksMin x tickMs, or elections wait for voters"
+  }
+  const { leaseMs, clockSlipMs } = settings
+  if (leaseMs > 0 && leaseMs + clockSlipMs >= voteSilenceMs) {
+    return "leaseMs + clockSlipMs must stay below voteSilenceMs, or two leases meet"
   }
   return undefined
 }

@@ -1,11 +1,25 @@
 import { StorageCorruption } from "../disk/disk.ts"
+import { assert } from "../lib/assert.ts"
 import { MalformedBytes } from "../lib/byteReader.ts"
-import type { LogIndex, MonotonicMs, NodeId, RangeId, ReplicaId, Term } from "../types.ts"
+import type { SnapshotOffer } from "../raft/message.ts"
+import type {
+  LogIndex,
+  MonotonicMs,
+  NodeId,
+  RangeDescriptor,
+  RangeId,
+  ReplicaId,
+  Term,
+} from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
+import { overlap } from "./descriptors.ts"
+import { membershipOf } from "./membershipOf.ts"
+import { ParkedSnapshots } from "./parkedSnapshots.ts"
 import type { SnapshotFrame, SnapshotFrameAck } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
 import type { StoreSettings } from "./settings.ts"
-import { refuseFrame, SnapshotReceiver } from "./snapshotReceiver.ts"
+import { SnapshotRate } from "./snapshotRate.ts"
+import { askAnew, refuseFrame, SnapshotReceiver } from "./snapshotReceiver.ts"
 import { type SendOutcome, SnapshotSender } from "./snapshotSender.ts"
 import type { Storage } from "./storage.ts"
 
@@ -14,6 +28,16 @@ export interface ExchangeHost {
   readonly storage: Storage
   readonly settings: StoreSettings
   readonly replicas: ReadonlyMap<RangeId, Replica>
+  /** All whose state lies in the engine, also those on their way out. */
+  readonly all: ReadonlyArray<Replica>
+  /** Streams are numbered from here: a restarted sender must not be taken for its former self. */
+  readonly firstId: number
+  /** The range has a split to replay, which no snapshot may skip. */
+  replays(range: RangeId): boolean
+  /** Another replica here that holds a part of the interval. */
+  holderOf(descriptor: RangeDescriptor): Replica | undefined
+  /** A snapshot is installed: its descriptor may be news. */
+  learn(descriptor: RangeDescriptor): void
   send(node: NodeId, message: SnapshotFrame | SnapshotFrameAck): void
   /** Sends once everything given to the journal so far is durable. */
   sendAfterPersist(replica: Replica, message: SnapshotFrameAck): void
@@ -31,6 +55,12 @@ export interface Install {
  * Snapshots between this node and others: at most one goes out at a time (others wait for the core to ask again), at most one comes in
  * for a replica.
  *
+ * One that is broken off by silence, or because its sender leads no more, is kept for a while and gone on with when the core asks again: the receiver says
+ * which frame it lacks. Frames leave at a rate that falls while this node serves requests (snapshotRate.ts). Log is kept for a follower from its snapshot's
+ * index on only, and no longer than the budget for slow followers allows.
+ *
+ * A snapshot whose interval another replica of this node holds in part is refused until that one has split or gone; the leader sends it again.
+ *
  * Installing is a barrier (DESIGN section 3): the core has stopped giving entries of this range, so that the memtable sealed now is the last
  * with anything of its old state. Once that one is flushed, ONE manifest edit adds the received tables and hides the old
  * interval and the old range-local keys. A crash before the edit leaves the old state, after it the new one; then the log, which
@@ -39,12 +69,20 @@ export interface Install {
 export class SnapshotExchange {
   protected readonly host: ExchangeHost
   private sender: SnapshotSender | undefined
-  private nextId = 1
+  private nextId: number
   private readonly receivers = new Map<RangeId, SnapshotReceiver>()
+  private nowMs: MonotonicMs = 0
   private readonly installs = new Map<RangeId, Install>()
+  private readonly parked: ParkedSnapshots
+  private readonly rate: SnapshotRate
+  /** The frame under way may not leave yet. */
+  private isHeld = false
 
   constructor(host: ExchangeHost) {
     this.host = host
+    this.nextId = host.firstId
+    this.rate = new SnapshotRate(host.settings)
+    this.parked = new ParkedSnapshots(host.settings.snapshotKeepMs)
   }
 
   /** The core of a leader wants a follower to have a snapshot. */
@@ -55,10 +93,19 @@ export class SnapshotExchange {
       }
       return
     }
-    const sender = this.attempt(() => this.senderFor(replica, to, nowMs))
+    const resumed = this.parked.take(replica, to)
+    resumed?.resume(replica.raft.term, nowMs)
+    const sender = resumed ?? this.attempt(() => this.senderFor(replica, to, nowMs))
     if (sender === undefined) return replica.raft.snapshotSent(to, "failed", 0)
     this.sender = sender
-    this.sendFrame(replica, sender.current())
+    this.sendFrame(replica, sender, nowMs)
+  }
+
+  /** The index of the snapshot that this follower is being sent, or may go on with. */
+  indexFor(range: RangeId, to: ReplicaId): LogIndex | undefined {
+    const { sender } = this
+    if (sender?.range === range && sender.to === to) return sender.index
+    return this.parked.find(range, to)?.index
   }
 
   /** Reads for a snapshot; `undefined` when stored bytes of it are damaged. */
@@ -84,9 +131,31 @@ export class SnapshotExchange {
     })
   }
 
-  private sendFrame(replica: Replica, frame: SnapshotFrame): void {
+  /** Sends the frame under way, now or when the rate allows it. */
+  private sendFrame(replica: Replica, sender: SnapshotSender, nowMs: MonotonicMs): void {
+    const frame = sender.current()
+    this.isHeld = !this.rate.takes(nowMs, frame.bytes.length)
+    sender.sent(nowMs)
     const node = replica.nodeOf(frame.to)
-    if (node !== undefined) this.host.send(node, frame)
+    if (!this.isHeld && node !== undefined) this.host.send(node, frame)
+  }
+
+  private sendHeld(nowMs: MonotonicMs): void {
+    if (this.sender === undefined || !this.isHeld) return
+    const replica = this.host.replicas.get(this.sender.range)
+    if (replica !== undefined && this.waitMs(nowMs) === 0) {
+      this.sendFrame(replica, this.sender, nowMs)
+    }
+  }
+
+  /** Milliseconds until a frame may leave that waits for it; 0 = none does. */
+  waitMs(nowMs: MonotonicMs): number {
+    return this.isHeld ? this.rate.waitMs(nowMs) : 0
+  }
+
+  /** This node has requests to serve. */
+  noteForeground(): void {
+    this.rate.noteForeground()
   }
 
   /** An answer from the follower. */
@@ -94,29 +163,51 @@ export class SnapshotExchange {
     const { sender } = this
     if (sender === undefined || sender.range !== replica.range) return
     const answer = this.attempt(() => ({ next: sender.acknowledged(ack, nowMs) }))
-    const next = answer === undefined ? "failed" : answer.next
+    const next = answer === undefined ? "refused" : answer.next
     if (next === undefined) return
-    if (typeof next === "string") this.finish(replica, next)
-    else this.sendFrame(replica, next)
+    if (typeof next === "string") this.finish(replica, next, nowMs)
+    else this.sendFrame(replica, sender, nowMs)
   }
 
-  private finish(replica: Replica, outcome: SendOutcome): void {
+  private finish(replica: Replica, outcome: SendOutcome, nowMs: MonotonicMs): void {
     const { sender } = this
     if (sender === undefined) return
     this.sender = undefined
-    sender.close()
-    if (replica.isLeader) replica.raft.snapshotSent(sender.to, outcome, sender.index)
+    this.isHeld = false
+    if (outcome === "failed") this.parked.add(sender, nowMs)
+    else sender.close()
+    if (!replica.isLeader) return
+    const known = outcome === "installed" ? "installed" : "failed"
+    replica.raft.snapshotSent(sender.to, known, sender.index)
+  }
+
+  /** The replica goes away: nothing of it is sent or taken any more. One that is being installed must have been waited for. */
+  abandon(replica: Replica): void {
+    const { range } = replica
+    assert(!this.installs.has(range), () => `range ${range} installs a snapshot`)
+    if (this.sender?.range === range) {
+      this.sender.close()
+      this.sender = undefined
+      this.isHeld = false
+    }
+    this.parked.drop(range)
+    const receiver = this.receivers.get(range)
+    if (receiver !== undefined) this.dropReceiver(receiver)
   }
 
   /** Call at every tick: repeats and gives up. */
   tick(nowMs: MonotonicMs): void {
+    this.nowMs = nowMs
+    this.rate.tick()
+    this.dropOldReceivers(nowMs)
+    this.parked.tick(nowMs)
     const { sender } = this
-    if (sender === undefined) return
+    if (sender === undefined || this.isHeld) return
     const replica = this.host.replicas.get(sender.range)
     if (replica === undefined) return
     const step = replica.isLeader ? sender.tick(nowMs, this.host.settings) : "failed"
-    if (step === "failed") this.finish(replica, "failed")
-    else if (step !== undefined) this.sendFrame(replica, step)
+    if (step === "failed") this.finish(replica, "failed", nowMs)
+    else if (step !== undefined) this.sendFrame(replica, sender, nowMs)
   }
 
   /** A frame from a leader. */
@@ -124,13 +215,16 @@ export class SnapshotExchange {
     if (frame.term < replica.raft.term) return this.host.send(node, refuseFrame(frame))
     let receiver = this.receivers.get(replica.range)
     if (receiver === undefined || !receiver.isOf(frame)) {
-      if (frame.sequence !== 0 || receiver?.offered === true) {
-        return this.host.send(node, refuseFrame(frame))
+      if (receiver?.offered === true) return this.host.send(node, refuseFrame(frame))
+      if (frame.sequence !== 0) {
+        const answer = receiver === undefined ? askAnew(frame) : refuseFrame(frame)
+        return this.host.send(node, answer)
       }
       const begun = this.begin(frame)
       if (begun === undefined) return this.host.send(node, refuseFrame(frame))
       receiver = begun
     }
+    receiver.heardAtMs = this.nowMs
     const step = receiver.take(frame)
     if (step._tag === "Answer") this.host.send(node, step.ack)
     if (step._tag !== "Spill") return
@@ -155,6 +249,13 @@ export class SnapshotExchange {
   private begin(frame: SnapshotFrame): SnapshotReceiver | undefined {
     try {
       const receiver = SnapshotReceiver.begin(frame)
+      const replica = this.host.replicas.get(frame.range)
+      if (replica !== undefined && replica.machine.appliedIndex >= receiver.state.appliedIndex) {
+        // All of it is here already, and the last answer was lost: the core says so to the leader, who would send it for ever.
+        replica.raft.step(offerOf(receiver), this.nowMs)
+        return undefined
+      }
+      if (this.host.replays(frame.range) || this.isTaken(receiver)) return undefined
       this.receivers.set(frame.range, receiver)
       return receiver
     } catch (error) {
@@ -163,8 +264,38 @@ export class SnapshotExchange {
     }
   }
 
+  /** Whether a part of the interval belongs to another range here, or is about to. */
+  private isTaken({ range, state }: SnapshotReceiver): boolean {
+    const { descriptor } = state
+    if (this.host.holderOf(descriptor) !== undefined) return true
+    for (const other of this.receivers.values()) {
+      if (other.range === range || !overlap(other.state.descriptor, descriptor)) continue
+      // One that has come to a halt must not keep out another for as long as it could be gone on with.
+      const isSilent = this.nowMs - other.heardAtMs >= this.host.settings.snapshotGiveUpMs
+      if (!isSilent || other.offered) return true
+      this.dropReceiver(other)
+    }
+    return false
+  }
+
+  private dropReceiver(receiver: SnapshotReceiver): void {
+    this.receivers.delete(receiver.range)
+    this.host.storage.issue({ _tag: "Remove", paths: [receiver.path] })
+  }
+
+  /** Those whose sender is silent for longer than it would go on, or that are older by now than what is here. */
+  private dropOldReceivers(nowMs: MonotonicMs): void {
+    for (const receiver of this.receivers.values()) {
+      if (receiver.offered) continue
+      const applied = this.host.replicas.get(receiver.range)?.machine.appliedIndex ?? 0
+      const isOld = nowMs - receiver.heardAtMs >= this.host.settings.snapshotKeepMs
+      if (isOld || applied >= receiver.state.appliedIndex) this.dropReceiver(receiver)
+    }
+  }
+
   /** Offers what has arrived to the cores, and moves installs on. Call once a turn, before `ready` is collected. */
   advance(nowMs: MonotonicMs): void {
+    this.sendHeld(nowMs)
     for (const receiver of this.receivers.values()) {
       if (receiver.complete && !receiver.offered) this.offer(receiver, nowMs)
     }
@@ -175,17 +306,7 @@ export class SnapshotExchange {
     const replica = this.host.replicas.get(receiver.range)
     if (replica === undefined) return
     receiver.offered = true
-    replica.raft.step(
-      {
-        _tag: "SnapshotOffer",
-        from: receiver.from,
-        to: receiver.to,
-        term: receiver.term,
-        index: receiver.state.appliedIndex,
-        indexTerm: receiver.state.appliedTerm,
-      },
-      nowMs,
-    )
+    replica.raft.step(offerOf(receiver), nowMs)
   }
 
   /** The core wants the snapshot at `index`: the one offered last. */
@@ -215,7 +336,8 @@ export class SnapshotExchange {
     install.started = true
     const { replica, receiver } = install
     const machine: RangeMachine = storage.newMachine(receiver.state)
-    storage.ingest(machine, receiver, () => this.installed(replica, receiver))
+    const held = replica.isEmpty ? undefined : replica.machine.descriptor
+    storage.ingest(machine, receiver, { held, done: () => this.installed(replica, receiver) })
   }
 
   /** Seals once, then holds when that memtable is flushed. */
@@ -223,7 +345,7 @@ export class SnapshotExchange {
     const { storage } = this.host
     if (install.generation === undefined) {
       if (!storage.engine.canSeal) return false
-      install.generation = storage.seal(this.host.replicas.values())
+      install.generation = storage.seal(this.host.all)
     }
     return storage.engine.flushedThrough >= install.generation
   }
@@ -233,9 +355,17 @@ export class SnapshotExchange {
     this.receivers.delete(replica.range)
     replica.replaceMachine(this.host.storage.loadMachine(replica.range))
     replica.installing = false
-    const { appliedIndex, appliedTerm } = replica.machine
+    const { appliedIndex, appliedTerm, descriptor } = replica.machine
+    this.host.learn(descriptor)
     replica.log.resetTo(appliedIndex, appliedTerm)
-    replica.raft.snapshotInstalled(appliedIndex, appliedTerm)
+    const membership = membershipOf(replica.machine.descriptor.replicas)
+    replica.raft.snapshotInstalled(appliedIndex, appliedTerm, membership)
     this.host.sendAfterPersist(replica, receiver.finished())
   }
+}
+
+/** What the core is told of a snapshot. */
+function offerOf({ from, to, term, state }: SnapshotReceiver): SnapshotOffer {
+  const { appliedIndex: index, appliedTerm: indexTerm } = state
+  return { _tag: "SnapshotOffer", from, to, term, index, indexTerm }
 }

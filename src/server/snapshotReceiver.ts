@@ -1,6 +1,6 @@
 import { ByteWriter } from "../lib/byteWriter.ts"
 import { crc32 } from "../lib/checksum.ts"
-import type { RangeId, ReplicaId, Term } from "../types.ts"
+import type { MonotonicMs, RangeId, ReplicaId, Term } from "../types.ts"
 import { stateKey } from "./engineKeys.ts"
 import type { SnapshotFrame, SnapshotFrameAck } from "./peerMessage.ts"
 import { decodeRangeState, encodeRangeState, type RangeState } from "./rangeState.ts"
@@ -22,11 +22,14 @@ export class SnapshotReceiver {
   readonly range: RangeId
   readonly from: ReplicaId
   readonly to: ReplicaId
-  readonly term: Term
+  /** Of the leader, as it said last. */
+  term: Term
   readonly id: number
   readonly path: string
   /** With this replica's own id. */
   readonly state: RangeState
+  /** When a frame came last. */
+  heardAtMs: MonotonicMs = 0
   private expected = 0
   private writing: SnapshotFrame | undefined
   private writtenBytes = 0
@@ -57,16 +60,18 @@ export class SnapshotReceiver {
 
   /** True for a frame of the stream that this receiver takes. */
   isOf(frame: SnapshotFrame): boolean {
-    return frame.snapshot === this.id && frame.from === this.from && frame.term === this.term
+    return frame.snapshot === this.id && frame.from === this.from
   }
 
   take(frame: SnapshotFrame): FrameStep {
+    this.term = Math.max(this.term, frame.term)
     if (this.writing !== undefined) return { _tag: "Ignore" }
     if (frame.sequence < this.expected) {
       // A repeat. While the last frame is being installed, answering for the one before tells that this side is alive.
       return { _tag: "Answer", ack: this.ack(this.complete ? this.expected - 2 : frame.sequence) }
     }
-    if (frame.sequence > this.expected) return { _tag: "Ignore" }
+    // The sender knows of an earlier life of this stream: it is told where to go on.
+    if (frame.sequence > this.expected) return { _tag: "Answer", ack: this.ack(frame.sequence) }
     this.writing = frame
     const bytes = frame.sequence === 0 ? this.statePair() : frame.bytes
     const offset = this.writtenBytes
@@ -106,8 +111,14 @@ export class SnapshotReceiver {
       snapshot: this.id,
       sequence: Math.max(0, sequence),
       accepted: true,
+      next: this.expected,
     }
   }
+}
+
+/** Answers a frame of a stream that is not known here, perhaps since a restart: it is to begin anew. */
+export function askAnew(frame: SnapshotFrame): SnapshotFrameAck {
+  return { ...refuseFrame(frame), accepted: true }
 }
 
 /** Answers a frame that this node does not want. */
@@ -121,5 +132,6 @@ export function refuseFrame(frame: SnapshotFrame): SnapshotFrameAck {
     snapshot: frame.snapshot,
     sequence: frame.sequence,
     accepted: false,
+    next: 0,
   }
 }

@@ -2,32 +2,49 @@ import { type Disk, StorageCorruption } from "../disk/disk.ts"
 import { Journal } from "../journal/journal.ts"
 import { isJournal } from "../journal/segments.ts"
 import { assert } from "../lib/assert.ts"
+import { ByteWriter } from "../lib/byteWriter.ts"
+import { crc32 } from "../lib/checksum.ts"
 import { Engine } from "../lsm/engine.ts"
-import type { LogIndex, Lsn, MonotonicMs, RangeId, WallMs } from "../types.ts"
+import type {
+  LogIndex,
+  Lsn,
+  MonotonicMs,
+  RangeDescriptor,
+  RangeId,
+  Version,
+  WallMs,
+} from "../types.ts"
 import { RangeMachine } from "./apply.ts"
+import { dataIntervals } from "./dataIntervals.ts"
+import { expiryRules } from "./engineFilters.ts"
 import {
   allLocalInterval,
   clientOfSessionKey,
-  dataEnd,
-  dataKey,
   isStateKey,
+  isTombstoneKey,
   localInterval,
+  localIntervalWithTombstone,
+  rangeOfLocalKey,
   sessionKey,
   stateKey,
   storeTrees,
+  tombstoneKey,
 } from "./engineKeys.ts"
 import { FileJobs } from "./fileJobs.ts"
 import { decodeRangeState, encodeRangeState, type RangeState } from "./rangeState.ts"
 import type { SessionTable } from "./sessions.ts"
 import type { StoreSettings } from "./settings.ts"
-import { spillDirectory } from "./spill.ts"
+import { spillDirectory, writePair } from "./spill.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
+import { decodeTombstone, encodeTombstone, type Tombstone } from "./tombstone.ts"
 import { fullnessOf, WriteRate } from "./writeRate.ts"
 
 /** A replica as sealing sees it. */
 export interface Sealable {
   readonly range: RangeId
   readonly machine: RangeMachine
+  /** It has no state yet, and so no state key. */
+  readonly isEmpty: boolean
   dirty: boolean
   flushedIndex: LogIndex
 }
@@ -43,7 +60,15 @@ export interface StorageParts {
 interface Seal {
   readonly generation: number
   readonly bytes: number
-  readonly covered: ReadonlyArray<{ readonly replica: Sealable; readonly index: LogIndex }>
+  readonly covered: ReadonlyArray<Covered>
+}
+
+/** A replica as it was when its state was sealed. */
+interface Covered {
+  readonly replica: Sealable
+  readonly index: LogIndex
+  readonly machine: RangeMachine
+  readonly time: Version
 }
 
 /**
@@ -59,15 +84,19 @@ interface Seal {
  * Invariants:
  * - state keys, sessions and data of one memtable speak of the same applied index, because sealing writes the former and swaps the
  *   memtable in one synchronous step;
+ * - a split changes two state keys in one turn: parent and child are dirty together, so one seal writes both;
  * - one engine job is under way at a time, from its start to its manifest edit (engineLane.ts).
  */
 export class Storage {
   readonly journal: Journal
   readonly engine: Engine
+  /** Of every range of which this node once removed a replica. */
+  readonly tombstones = new Map<RangeId, Tombstone>()
   private readonly settings: StoreSettings
   private readonly parts: StorageParts
   private readonly files: FileJobs
   private readonly damage: DamageReports
+  private readonly live: { machines: () => Iterable<RangeMachine> }
   private readonly rate = new WriteRate(drainAtFirst)
   private nowMs: MonotonicMs = 0
   private seals: Array<Seal> = []
@@ -80,8 +109,10 @@ export class Storage {
     parts: StorageParts
     disk: Disk
     damage: DamageReports
+    live: { machines: () => Iterable<RangeMachine> }
   }) {
     this.damage = options.damage
+    this.live = options.live
     this.journal = options.journal
     this.engine = options.engine
     this.settings = options.settings
@@ -104,20 +135,27 @@ export class Storage {
     }
     const { journal } = (parts.Journal ?? Journal).recover(disk, "journal", settings.journal)
     const damage = new DamageReports()
+    const live: { machines: () => Iterable<RangeMachine> } = { machines: () => [] }
     const engine = (parts.Engine ?? Engine).open(disk, "engine", {
       ...settings.engine,
       trees: storeTrees,
+      filters: () => expiryRules(live.machines()),
       onCorruption: ({ message }) => damage.add(message),
     })
     disk.makeDirectory(spillDirectory)
     for (const name of disk.list(spillDirectory)) disk.remove(`${spillDirectory}/${name}`)
-    return new Storage({ journal, engine, settings, parts, disk, damage })
+    return new Storage({ journal, engine, settings, parts, disk, damage, live })
   }
 
   /** Closes all files. What is not flushed is in the journal. No job may be running. */
   close(): void {
     this.engine.close()
     this.journal.close()
+  }
+
+  /** From now on compactions drop what has expired in these ranges: those that live on this node. */
+  expireIn(machines: () => Iterable<RangeMachine>): void {
+    this.live.machines = machines
   }
 
   /** Every range whose state key is in the engine, with its sessions. */
@@ -152,8 +190,12 @@ export class Storage {
         if (clientId !== undefined) {
           // A range's state key sorts before its sessions.
           machines[machines.length - 1]?.sessions.restore(clientId, iterator.value)
+        } else if (isTombstoneKey(iterator.key)) {
+          this.tombstones.set(rangeOfLocalKey(iterator.key), decodeTombstone(iterator.value))
         } else if (isStateKey(iterator.key)) {
-          machines.push(this.newMachine(decodeRangeState(iterator.value)))
+          const machine = this.newMachine(decodeRangeState(iterator.value))
+          machine.flushedTime = machine.rangeTime
+          machines.push(machine)
         }
       }
     } finally {
@@ -174,12 +216,13 @@ export class Storage {
 
   /** Writes state keys and sessions of what changed, and seals the memtable. Requires `engine.canSeal`. */
   seal(replicas: Iterable<Sealable>): number {
-    const covered: Array<{ replica: Sealable; index: LogIndex }> = []
+    const covered: Array<Covered> = []
     for (const replica of replicas) {
-      if (!replica.dirty) continue
+      if (!replica.dirty || replica.isEmpty) continue
       replica.dirty = false
       this.putState(replica.machine)
-      covered.push({ replica, index: replica.machine.appliedIndex })
+      const { machine } = replica
+      covered.push({ replica, index: machine.appliedIndex, machine, time: machine.rangeTime })
     }
     const bytes = this.engine.memtableUsedBytes
     const generation = this.engine.seal()
@@ -197,26 +240,54 @@ export class Storage {
     this.engine.put(stateKey(range), encodeRangeState(machine.state()))
   }
 
-  /** Replaces all that the engine holds of a range by a received snapshot. Requires the barrier: see SnapshotExchange. */
+  /**
+   * Replaces all that the engine holds of a range by a received snapshot. `held`: the interval of the state that it replaces, which may reach further, if
+   * there was one. Requires the barrier: see SnapshotExchange.
+   */
   ingest(
     machine: RangeMachine,
     spill: { readonly path: string; readonly checksum: number },
-    done: () => void,
+    options: { readonly held: RangeDescriptor | undefined; readonly done: () => void },
   ): void {
-    const { start, end } = machine.descriptor
-    const make = () =>
-      this.engine.replaceInterval({
-        intervals: [
-          localInterval(machine.descriptor.id),
-          { lower: dataKey(start), upper: dataEnd(end) },
-        ],
-        spillPath: spill.path,
-        spillChecksum: spill.checksum,
-      })
+    const { descriptor } = machine
+    const intervals = [localInterval(descriptor.id), ...dataIntervals(descriptor, options.held)]
+    const { path: spillPath, checksum: spillChecksum } = spill
+    const make = () => this.engine.replaceInterval({ intervals, spillPath, spillChecksum })
     this.files.want(make, () => {
-      this.issue({ _tag: "Remove", paths: [spill.path] })
-      done()
+      this.issue({ _tag: "Remove", paths: [spillPath] })
+      options.done()
     })
+  }
+
+  /**
+   * Hides all that the engine holds of a replica and leaves its tombstone, in one edit. `held`: the interval of its state, if it has one. Requires the
+   * barrier: all that was written of the range is flushed.
+   */
+  bury(
+    range: RangeId,
+    tombstone: Tombstone,
+    options: { readonly held: RangeDescriptor | undefined; readonly done: () => void },
+  ): void {
+    const writer = new ByteWriter(256)
+    writePair(writer, tombstoneKey(range), encodeTombstone(tombstone))
+    const bytes = writer.take()
+    const spillPath = `${spillDirectory}/${range}-${tombstone.replica}.tombstone`
+    const spillChecksum = crc32(bytes)
+    const { held } = options
+    const data = held === undefined ? [] : dataIntervals(held, undefined)
+    const intervals = [localIntervalWithTombstone(range), ...data]
+    const make = () => this.engine.replaceInterval({ intervals, spillPath, spillChecksum })
+    const write = () =>
+      this.issue({ _tag: "Spill", path: spillPath, offset: 0, bytes }, (result) => {
+        // A full disk: once more, when the jobs given out before have had their turn.
+        if (result._tag === "Failed") return write()
+        this.files.want(make, () => {
+          this.issue({ _tag: "Remove", paths: [spillPath] })
+          this.tombstones.set(range, tombstone)
+          options.done()
+        })
+      })
+    write()
   }
 
   /** Gives out a job; `done` is called when it is carried out. */
@@ -229,6 +300,11 @@ export class Storage {
     this.files.jobDone(job, result)
   }
 
+  /** Notes something about damage that the operator is told once. */
+  note(message: string): void {
+    this.damage.add(message)
+  }
+
   /** Notes damage to stored bytes, each place once. */
   report(error: StorageCorruption): void {
     this.damage.add(error.message)
@@ -238,7 +314,9 @@ export class Storage {
   takeReports(): ReadonlyArray<string> {
     for (const { path, offset, expected, actual } of this.files.takeFindings()) {
       this.report(new StorageCorruption({ path, offset, expected, actual }))
+      this.journal.damagedAt(path, offset)
     }
+    for (const error of this.journal.takeDamages()) this.report(error)
     return this.damage.take()
   }
 
@@ -276,8 +354,9 @@ export class Storage {
       if (seal.generation > this.engine.flushedThrough) return
       this.seals.shift()
       this.rate.flushed(this.nowMs, seal.bytes, this.seals.length > 0)
-      for (const { replica, index } of seal.covered) {
+      for (const { replica, index, machine, time } of seal.covered) {
         if (index > replica.flushedIndex) replica.flushedIndex = index
+        if (time > machine.flushedTime) machine.flushedTime = time
       }
     }
   }

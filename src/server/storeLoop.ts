@@ -12,70 +12,50 @@
  *  7. give out jobs: flush, compaction, segments, spills.
  * While one write runs, the next batch gathers.
  *
+ * The replicas of a node come and go while it runs: by bootstrap, split, snapshot and burial (replicaSet.ts, rangeLife.ts); requests that change a range are
+ * turned into entries in rangeChanges.ts. All groups share the turn, its batch and its budgets; whose turn it is to be first goes round.
+ *
  * Invariants:
  * - nothing in `messagesAfterPersist` leaves before the journal batch that holds its cause is durable;
  * - an entry is applied only when this node's own journal has made it durable;
  * - a mutation is answered after it is applied, a read after its index is applied and leadership was confirmed after it came in.
  *
- * Left out so far: hibernation and coalesced heartbeats, leases, the guard against a leader whose clock is far ahead of its peers',
- * a limit on what a follower holds that it could not apply yet, reads at followers beyond `local`, splits and merges, comparing replicas.
+ * Left out so far: hibernation and coalesced heartbeats, a limit on what a follower holds that it could not apply yet, merges.
  */
-import { type Disk, StorageCorruption } from "../disk/disk.ts"
 import type { JournalWrite } from "../journal/journal.ts"
 import { assert } from "../lib/assert.ts"
-import type { Prng } from "../lib/prng.ts"
-import type { Message } from "../raft/message.ts"
-import type { RaftNode } from "../raft/raftNode.ts"
-import type { LogIndex, MonotonicMs, NodeId, RangeDescriptor, RangeId, WallMs } from "../types.ts"
+import type {
+  LogIndex,
+  MonotonicMs,
+  NodeId,
+  RangeDescriptor,
+  RangeId,
+  Term,
+  WallMs,
+} from "../types.ts"
+import { Applier } from "./applier.ts"
+import { ClockGuard, clockAheadMaxMs } from "./clockGuard.ts"
+import { Collector } from "./collector.ts"
+import { Comparison, type OddReplica } from "./comparison.ts"
+import { Handover } from "./handover.ts"
+import { HoleFilling } from "./holeFilling.ts"
 import { JournalGate } from "./journalGate.ts"
-import { openReplicas } from "./openReplicas.ts"
+import { KnownRanges } from "./knownRanges.ts"
+import { releaseLogs } from "./logRelease.ts"
 import type { PeerMessage } from "./peerMessage.ts"
+import { RangeChanges } from "./rangeChanges.ts"
+import { RangeLife } from "./rangeLife.ts"
 import type { Replica } from "./replica.ts"
+import { ReplicaSet } from "./replicaSet.ts"
 import { RequestQueue } from "./requestQueue.ts"
-import type { RangeReport, Reply, Request } from "./requests.ts"
-import { releasableIndexes } from "./retention.ts"
+import type { RangeReport, RangeRequest, Receipt, Refusal, Reply, Request } from "./requests.ts"
 import { type StoreSettings, settingsProblem } from "./settings.ts"
 import { SnapshotExchange } from "./snapshotExchange.ts"
-import { Storage, type StorageParts } from "./storage.ts"
+import { Storage } from "./storage.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
+import type { ClockReading, StoreLoopOptions, StoreOutput } from "./storeTypes.ts"
 
-/** A reading of the node's clocks, taken by the driver. */
-export interface ClockReading {
-  readonly monotonicMs: MonotonicMs
-  readonly wallMs: WallMs
-}
-
-/** Classes that a simulator may replace, to plant a bug and see it found. */
-export interface StoreParts extends StorageParts {
-  readonly RaftNode?: typeof RaftNode
-  readonly SnapshotExchange?: typeof SnapshotExchange
-}
-
-export interface StoreLoopOptions {
-  readonly node: NodeId
-  readonly disk: Disk
-  readonly prng: Prng
-  readonly settings: StoreSettings
-  /** Of the whole cluster; an empty directory begins with the replicas that they place on this node. */
-  readonly descriptors: ReadonlyArray<RangeDescriptor>
-  readonly clock: ClockReading
-  readonly parts?: StoreParts
-}
-
-export interface StoreOutput {
-  /** Write at its offset, sync if it says so, then call `journalDurable`. */
-  readonly journal: JournalWrite | undefined
-  readonly sends: ReadonlyArray<{ readonly to: NodeId; readonly message: PeerMessage }>
-  readonly replies: ReadonlyArray<Reply>
-  /** Carry out in order, after all those of the same lane given out before; then call `jobDone` for each. */
-  readonly jobs: ReadonlyArray<StoreJob>
-  /** Damage to stored bytes, each said once: lines for the operator. */
-  readonly reports: ReadonlyArray<string>
-  /** Proposals wait for so long: call `turn` again then; 0 = none do. */
-  readonly waitMs: number
-  /** There is work left: call `turn` again without waiting. */
-  readonly more: boolean
-}
+export type { ClockReading, StoreLoopOptions, StoreOutput, StoreParts } from "./storeTypes.ts"
 
 /** Deadlines are looked at every so many ticks. */
 const expiryTicks = 4
@@ -87,17 +67,28 @@ export class StoreLoop {
   readonly replicas: ReadonlyMap<RangeId, Replica>
   /** Of every range of the cluster, as this node last heard. */
   readonly descriptors: ReadonlyMap<RangeId, RangeDescriptor>
+  /** The replicas that live here, and those on their way out. */
+  readonly set: ReplicaSet
   /** The reading that the turn under way was given. */
   clock: ClockReading
+  /** What stamps and ranges' times go by: the wall clock, or 0 while it runs far ahead of the peers' (clockGuard.ts). */
+  stampMs: WallMs
   /** Messages that were dropped because the inbox was full, or because they named a replica that is not here. */
   droppedMessages = 0
-  private readonly sorted: ReadonlyArray<Replica>
+  private readonly known: KnownRanges
   private readonly queue: RequestQueue
   private readonly gate: JournalGate
   private readonly exchange: SnapshotExchange
+  private readonly life: RangeLife
+  private readonly changes: RangeChanges
+  private readonly applier: Applier
+  private readonly collector: Collector
+  private readonly comparison: Comparison
+  private readonly clockGuard = new ClockGuard()
+  private readonly holes: HoleFilling
+  private readonly handover: Handover
   private lastTickMs: MonotonicMs
   private ticks = 0
-  private turns = 0
   /** Nothing is proposed before. */
   private proposeAtMs: MonotonicMs = 0
   /** Place of the replica that may propose first, so that none starves behind a busy one while proposals are held back. */
@@ -110,27 +101,72 @@ export class StoreLoop {
     this.settings = options.settings
     this.storage = storage
     this.clock = options.clock
+    this.stampMs = options.clock.wallMs
     this.lastTickMs = options.clock.monotonicMs
-    this.sorted = openReplicas(options, storage)
-    this.replicas = new Map(this.sorted.map((replica) => [replica.range, replica]))
-    const held = this.sorted.map((replica) => replica.machine.descriptor)
-    this.descriptors = new Map([...options.descriptors, ...held].map((known) => [known.id, known]))
+    const set = new ReplicaSet(options, storage)
+    this.set = set
+    this.replicas = set.byRange
+    this.known = new KnownRanges(options.descriptors, set.byRange)
+    this.descriptors = this.known.byId
+    storage.expireIn(() => set.all.filter(({ isEmpty }) => !isEmpty).map(({ machine }) => machine))
     this.queue = new RequestQueue(this)
-    const send = (to: NodeId, message: PeerMessage) => void this.sends.push({ to, message })
+    const send = (to: NodeId, message: PeerMessage) => this.send(to, message)
     this.gate = new JournalGate(storage.journal, {
       send,
-      deliver: (replica, message) => this.deliver(replica, message),
+      deliver: (replica, message) => {
+        this.collector.deliver(replica, message, this.clock.monotonicMs)
+      },
     })
     this.exchange = new (options.parts?.SnapshotExchange ?? SnapshotExchange)({
       storage,
       settings: options.settings,
       replicas: this.replicas,
+      get all() {
+        return set.all
+      },
+      firstId: options.prng.int(1, 2 ** 40),
+      replays: (range) => set.replays(range),
+      holderOf: (descriptor) => set.holderOf(descriptor),
+      learn: (descriptor) => this.learn(descriptor),
       send,
       sendAfterPersist: (replica, message) => {
         const to = replica.nodeOf(message.to)
         if (to !== undefined) this.gate.holdSend(to, message)
       },
     })
+    const { stallMs, disk, tickMs } = options.settings
+    this.handover = new Handover({ stallMs, ...disk }, tickMs)
+    this.life = new RangeLife(this)
+    this.changes = new RangeChanges(this)
+    const loop = this
+    this.holes = new HoleFilling({
+      get clock() {
+        return loop.clock
+      },
+      maxBytes: options.settings.maxAppendBytes,
+      firstSequence: options.prng.int(1, 2 ** 40),
+      send,
+      note: (message) => storage.note(message),
+      restart: (replica) => set.restart(replica, this.clock.monotonicMs),
+    })
+    this.comparison = new Comparison({
+      get sorted() {
+        return set.sorted
+      },
+      compareEntries: options.settings.compareEntries,
+      compareMs: options.settings.compareMs,
+      send,
+      note: (line) => storage.note(line),
+    })
+    const { queue, life, changes, comparison, settings } = this
+    const { gate, exchange } = this
+    this.collector = new Collector({ gate, queue, changes, exchange, send })
+    this.applier = new Applier({ storage, settings, set, queue, life, changes, comparison })
+  }
+
+  /** In order of range id. */
+  private get sorted(): ReadonlyArray<Replica> {
+    return this.set.sorted
   }
 
   /** Recovers the node's state from its directory. Throws `StorageCorruption` or `DiskError`. */
@@ -164,27 +200,60 @@ export class StoreLoop {
   /** The transport lost its connection to a node, or dropped messages to it. */
   unreachable(node: NodeId): void {
     for (const replica of this.sorted) {
-      for (const place of replica.machine.descriptor.replicas) {
-        if (place.node === node) replica.raft.reportUnreachable(place.replica)
+      for (const [place, at] of replica.knownNodes()) {
+        if (at === node) replica.raft.reportUnreachable(place)
       }
     }
   }
 
   turn(clock: ClockReading): StoreOutput {
     this.clock = clock
-    this.turns++
+    this.stampMs = this.clockGuard.isTrusted(clock.monotonicMs) ? clock.wallMs : 0
+    this.handover.turn(clock.monotonicMs, this.gate.isWriting)
+    for (const { raft } of this.sorted) raft.observeClocks(clock.monotonicMs, clock.wallMs)
     this.drainInbox()
     this.tickIfDue()
     this.exchange.advance(clock.monotonicMs)
     this.collect()
     this.exchange.dropUnwanted()
+    this.life.advance()
     this.queue.admit()
+    this.changes.advance()
+    this.proposeGathered()
+    this.collect()
+    let more = this.applier.applyCommitted()
+    for (const replica of this.sorted) this.queue.takeConfirmed(replica)
+    if (this.queue.serveReads()) more = true
+    const journal = this.gate.cut()
+    if (journal !== undefined) this.handover.writeBegan()
+    if (this.storage.wantsSeal(this.set.all)) this.storage.seal(this.set.all)
+    const jobs = this.storage.takeJobs(clock.monotonicMs, clock.wallMs)
+    more ||= this.inbox.length > 0 || this.sorted.some((replica) => replica.raft.hasReady())
+    const { sends } = this
+    this.sends = []
+    const reports = this.storage.takeReports()
+    const replies = this.queue.takeReplies()
+    if (replies.length > 0) this.exchange.noteForeground()
+    return { journal, sends, replies, jobs, reports, waitMs: this.waitMs(), more }
+  }
+
+  /** Until proposals or a snapshot's frame may go on; 0 = nothing waits so. */
+  private waitMs(): number {
+    const { monotonicMs } = this.clock
+    const proposals = Math.max(0, this.proposeAtMs - monotonicMs)
+    const frame = this.exchange.waitMs(monotonicMs)
+    return proposals > 0 && frame > 0 ? Math.min(proposals, frame) : proposals + frame
+  }
+
+  /** Leaders propose what was gathered, and ask for read confirmation. */
+  private proposeGathered(): void {
+    const { clock } = this
     const count = this.sorted.length
     for (let i = 0, first = this.proposeFrom; i < count; i++) {
       const place = (first + i) % count
       const replica = this.sorted[place] as Replica
+      replica.askForReads(clock)
       if (!replica.isLeader) continue
-      replica.requestReads()
       // What comes while a write is under way could not be durable before the next: it gathers, and leaves as fewer entries.
       // While the engine is behind, proposals wait a little each, so that none has to wait long.
       if (this.gate.isWriting || !replica.hasProposals) continue
@@ -195,32 +264,68 @@ export class StoreLoop {
       this.proposeAtMs = clock.monotonicMs + delayMs
       if (delayMs > 0) this.proposeFrom = (place + 1) % count
     }
-    this.collect()
-    let more = this.applyCommitted()
-    for (const replica of this.sorted) this.queue.takeConfirmed(replica)
-    if (this.queue.serveReads()) more = true
-    const journal = this.gate.cut()
-    if (this.storage.wantsSeal(this.sorted)) this.storage.seal(this.sorted)
-    const jobs = this.storage.takeJobs(clock.monotonicMs, clock.wallMs)
-    more ||= this.sorted.some((replica) => replica.raft.hasReady())
-    const { sends } = this
-    this.sends = []
-    const reports = this.storage.takeReports()
-    const waitMs = Math.max(0, this.proposeAtMs - clock.monotonicMs)
-    return { journal, sends, replies: this.queue.takeReplies(), jobs, reports, waitMs, more }
+  }
+
+  /**
+   * Answers of the last turn that only a clock makes true, by a reading taken after it: call right before its replies leave, and send these
+   * too. What no longer holds is read anew.
+   */
+  release(clock: ClockReading): ReadonlyArray<Reply> {
+    return this.queue.release(clock)
   }
 
   /** Every range of the cluster that this node knows of, in order of position. */
   ranges(): ReadonlyArray<RangeReport> {
-    return [...this.descriptors.values()].map((known) => {
-      const replica = this.replicas.get(known.id)
-      return {
-        descriptor: replica?.machine.descriptor ?? known,
-        leader: replica?.leaderNode,
-        term: replica?.raft.term ?? 0,
-        index: replica?.machine.appliedIndex ?? 0,
-      }
-    })
+    return this.known.reports()
+  }
+
+  /** Replicas of ranges led here that hold other data than most, and are to be replaced. */
+  oddReplicas(): ReadonlyArray<OddReplica> {
+    return this.comparison.oddOnes()
+  }
+
+  /** Begins what a request about the range itself asks for, or refuses it. */
+  changeRange(request: RangeRequest): void {
+    this.changes.begin(request)
+  }
+
+  /** Takes note of a descriptor, unless this node knows of a newer one. */
+  learn(descriptor: RangeDescriptor): void {
+    this.known.learn(descriptor)
+  }
+
+  /** Where a replica's range is now, and what it was split into, as far as this node knows. */
+  movedTo({ range, machine }: Replica): ReadonlyArray<RangeDescriptor> {
+    return this.known.movedTo(range, machine.descriptor)
+  }
+
+  // ---- What the rooms of the loop ask of it
+
+  send(to: NodeId, message: PeerMessage): void {
+    this.sends.push({ to, message })
+  }
+
+  stepAgain(from: NodeId, message: PeerMessage): void {
+    this.inbox.push({ from, message })
+  }
+
+  refuse(token: number, replica: Replica | undefined, refusal: Refusal): void {
+    this.queue.refuse(token, replica, refusal)
+  }
+
+  answer(reply: Reply): void {
+    this.queue.answer(reply)
+  }
+
+  receiptOf(replica: Replica, entry: { readonly index: LogIndex; readonly term: Term }): Receipt {
+    return this.queue.receiptOf(replica, entry)
+  }
+
+  abandon(replica: Replica): void {
+    this.changes.abandon(replica)
+    this.queue.abandon(replica)
+    this.exchange.abandon(replica)
+    this.gate.forget(replica)
   }
 
   private drainInbox(): void {
@@ -231,24 +336,36 @@ export class StoreLoop {
   }
 
   private step(from: NodeId, message: PeerMessage): void {
-    const replica = this.replicas.get(message.range)
-    const envelope = message._tag === "Raft" ? message.message : message
-    if (
-      replica === undefined ||
-      envelope.to !== replica.machine.replica ||
-      replica.nodeOf(envelope.from) !== from
-    ) {
+    if (message._tag === "Gone") return this.life.gone(message)
+    if (message._tag === "Clock") {
+      return this.clockGuard.observe(from, message.wallMs, this.clock)
+    }
+    const ids = message._tag === "Raft" ? message.message : message
+    const here = this.replicas.get(message.range)
+    const replica = here?.machine.replica === ids.to ? here : this.life.unknown(from, message, ids)
+    if (replica === "held") return
+    if (replica === undefined || !replica.learnNode(ids.from, from)) {
       this.droppedMessages++
       return
     }
     const nowMs = this.clock.monotonicMs
     switch (message._tag) {
       case "Raft":
+        // Damage took its promises: until they are known again it takes no part.
+        if (replica.log.isUnsure) return
+        if (this.life.refuses(replica, from, ids.from)) return
+        replica.heardAtMs = nowMs
         return replica.raft.step(message.message, nowMs)
       case "SnapshotFrame":
         return this.exchange.receive(replica, message, from)
       case "SnapshotFrameAck":
         return this.exchange.acknowledged(replica, message, nowMs)
+      case "EntriesWanted":
+        return this.holes.asked(replica, message, from)
+      case "EntriesFound":
+        return this.holes.answered(replica, message)
+      case "Chain":
+        return this.comparison.received(replica, message)
       default:
         return message satisfies never
     }
@@ -263,132 +380,56 @@ export class StoreLoop {
       elapsed < 2 * this.settings.tickMs ? this.lastTickMs + this.settings.tickMs : nowMs
     this.ticks++
     // A disk that stands still must not hold up groups that others could lead.
-    const isStalled = this.gate.stalledTicks * this.settings.tickMs > this.settings.stallMs
-    for (const replica of this.sorted) {
-      if (isStalled || this.shouldYield(replica)) replica.raft.stepDown()
-      else replica.raft.tick(nowMs)
-    }
+    this.handover.tick(this.sorted, nowMs, (replica) => this.shouldYield(replica))
+    this.holes.tick(this.sorted)
     this.exchange.tick(nowMs)
+    this.life.tick()
+    this.comparison.tick(nowMs)
+    this.tellClock(nowMs)
     if (this.ticks % expiryTicks === 0) {
       for (const replica of this.sorted) this.queue.expire(replica)
+      this.changes.expire()
     }
     if (this.ticks % this.settings.retentionTicks === 0) this.releaseLogs()
     this.gate.ticked()
   }
 
-  /** A replica that cannot apply leads nothing, where another one could. */
-  private shouldYield(replica: Replica): boolean {
-    return replica.damage !== undefined && replica.machine.descriptor.replicas.length > 1
-  }
-
-  /** Whether all that the entry reads is there; else the replica lags, and the damage is reported once. */
-  private isReadable(replica: Replica, entry: { readonly data: Uint8Array }): boolean {
-    try {
-      replica.machine.probe(entry.data)
-      replica.damage = undefined
-      return true
-    } catch (error) {
-      if (!(error instanceof StorageCorruption)) throw error
-      if (replica.damage?.message !== error.message) this.storage.report(error)
-      replica.damage = error
-      return false
+  /** Nodes that share a range tell each other what their clocks read. */
+  private tellClock(nowMs: MonotonicMs): void {
+    if (!this.clockGuard.tells(nowMs)) return
+    const aheadMs = this.clockGuard.aheadMs(nowMs)
+    if (aheadMs > clockAheadMaxMs) {
+      this.storage.note(
+        "ClockSkew: this node's clock is over 10 s ahead of most of its peers': versions and expiry go by the log alone until it is set right",
+      )
     }
+    const nodes = new Set<NodeId>()
+    for (const replica of this.sorted) for (const [, node] of replica.knownNodes()) nodes.add(node)
+    nodes.delete(this.node)
+    const { wallMs } = this.clock
+    for (const node of nodes) this.send(node, { _tag: "Clock", range: 0, wallMs })
   }
 
   private releaseLogs(): void {
-    const nowMs = this.clock.monotonicMs
-    const logs = this.sorted.map((replica) => {
-      replica.age.mark(nowMs, replica.log.lastIndex)
-      return {
-        flushedIndex: replica.flushedIndex,
-        lastIndex: replica.log.lastIndex,
-        sizeBytes: replica.log.sizeBytes,
-        bytesAbove: (index: LogIndex) => replica.log.sizeBytesAbove(index),
-        slowestMatch: replica.isLeader ? slowestMatch(replica) : undefined,
-        agedIndex: replica.age.agedIndex(nowMs),
-      }
-    })
-    // A full disk keeps nothing for those who lag: they get a snapshot.
-    const kept = { retentionBytes: 0, retentionMs: 0, retainedEntries: 0 }
-    const settings = this.storage.isFull ? { ...this.settings, ...kept } : this.settings
-    const released = releasableIndexes(logs, settings)
-    for (let i = 0; i < this.sorted.length; i++) {
-      const { log } = this.sorted[i] as Replica
-      const index = released[i] as LogIndex
-      if (index >= log.firstIndex) log.release(index)
-    }
-    this.storage.journal.maintain()
+    const { storage, settings, exchange } = this
+    releaseLogs(this.sorted, { storage, settings, exchange }, this.clock.monotonicMs)
+  }
+
+  /** A replica that cannot apply leads nothing, where another one could. */
+  private shouldYield(replica: Replica): boolean {
+    const cannot = replica.damage !== undefined || replica.differs !== undefined
+    return cannot && replica.machine.descriptor.replicas.length > 1
+  }
+
+  /** Takes what one core has to hand out. */
+  collectAll(replica: Replica): void {
+    this.collector.collectAll(replica, this.clock.monotonicMs)
   }
 
   private collect(): void {
     for (const replica of this.sorted) {
-      while (replica.raft.hasReady()) this.collectFrom(replica)
+      this.collectAll(replica)
       if (replica.noticeRole() && !replica.isLeader) this.queue.loseLeadership(replica)
     }
   }
-
-  private collectFrom(replica: Replica): void {
-    const ready = replica.raft.ready()
-    // The journal writes a mere commit index along with other records, and not for its own sake.
-    if (ready.hardState !== undefined) replica.log.setHardState(ready.hardState)
-    const last = ready.entries[ready.entries.length - 1]
-    if (last !== undefined) {
-      replica.log.append(ready.entries)
-      this.gate.tellPersisted(replica, last.index, last.term)
-    }
-    for (const message of ready.messages) this.deliver(replica, message)
-    for (const message of ready.messagesAfterPersist) this.gate.hold(replica, message)
-    const committed = ready.committed[ready.committed.length - 1]
-    if (committed !== undefined) replica.applyLimit = committed.index
-    for (const read of ready.reads) replica.confirmReads(read.context, read.index)
-    for (const context of ready.readsLost) this.queue.loseReads(replica, context)
-    if (ready.snapshot !== undefined) this.exchange.wanted(replica, ready.snapshot)
-    for (const to of ready.snapshotsWanted) {
-      this.exchange.start(replica, to, this.clock.monotonicMs)
-    }
-  }
-
-  /** A raft message leaves; one to the replica itself is stepped. */
-  private deliver(replica: Replica, message: Message): void {
-    if (message.to === replica.machine.replica) {
-      return replica.raft.step(message, this.clock.monotonicMs)
-    }
-    const to = replica.nodeOf(message.to)
-    if (to === undefined) return
-    this.sends.push({ to, message: { _tag: "Raft", range: replica.range, message } })
-  }
-
-  /** Applies within the turn's budget. True when more is left that could be applied now. */
-  private applyCommitted(): boolean {
-    const { engine } = this.storage
-    let budget = this.settings.applyBytesPerTurn
-    for (let i = 0; i < this.sorted.length; i++) {
-      // Another range is first in each turn, so that none starves behind a busy one.
-      const replica = this.sorted[(i + this.turns) % this.sorted.length] as Replica
-      entries: while (replica.machine.appliedIndex < replica.applyLimit && !replica.installing) {
-        if (budget <= 0) return true
-        const from = replica.machine.appliedIndex + 1
-        for (const entry of replica.log.entries(from, replica.applyLimit + 1, budget)) {
-          // Without room for it the rest waits for a flush, whose end calls for a turn.
-          if (!engine.canWrite(entry.data.length)) return false
-          if (engine.needsSeal(entry.data.length)) this.storage.seal(this.sorted)
-          if (!this.isReadable(replica, entry)) {
-            // The others' turn; this one is looked at again in the next.
-            budget -= 1
-            break entries
-          }
-          this.queue.applyEntry(replica, entry)
-          replica.raft.applied(entry.index)
-          budget -= entry.data.length + 64
-        }
-      }
-    }
-    return false
-  }
-}
-
-function slowestMatch(replica: Replica): LogIndex {
-  let least = replica.log.lastIndex
-  for (const peer of replica.raft.progress()) if (peer.match < least) least = peer.match
-  return least
 }

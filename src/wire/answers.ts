@@ -7,6 +7,7 @@ import type {
   Position,
   RangeDescriptor,
   RangeId,
+  ReplicaId,
   Term,
   Version,
 } from "../types.ts"
@@ -23,6 +24,11 @@ export interface Receipt {
   readonly term: Term
   /** Of a mutation: its entry. Of a read: the last index applied to the state that was read. */
   readonly index: LogIndex
+  readonly replica: ReplicaId
+  /** How old the state may be that was read, in milliseconds: 0 for a linearizable one, -1 when nobody knows. */
+  readonly staleBoundMs: number
+  /** Range time of the very state that was answered from: what a session must see again. */
+  readonly stateTime: Version
 }
 
 /** Why a request was not carried out. Each names what the caller does next; Errors.ts says it to users. */
@@ -35,6 +41,8 @@ export type Refusal =
   | { readonly _tag: "InvalidRequest"; readonly message: string }
   | { readonly _tag: "OutcomeUnknown"; readonly range: RangeId }
   | { readonly _tag: "StorageCorrupt"; readonly message: string }
+  /** A procedure of the control plane stopped on its way; asked for again, it goes on from there. */
+  | { readonly _tag: "Unfinished"; readonly message: string }
 
 export interface PageEntry {
   readonly position: Position
@@ -51,6 +59,8 @@ export interface MutatedAnswer extends Timed {
   readonly _tag: "Mutated"
   readonly status: CommandStatus
   readonly version: Version
+  /** What `add` left; of a batch whose condition was false: which one. */
+  readonly value: Uint8Array | undefined
   readonly receipt: Receipt
 }
 
@@ -70,12 +80,18 @@ export interface PageAnswer extends Timed {
   readonly receipt: Receipt
 }
 
+export interface ChangedAnswer extends Timed {
+  readonly _tag: "Changed"
+  readonly descriptor: RangeDescriptor
+  readonly receipt: Receipt
+}
+
 export interface RefusedAnswer extends Timed {
   readonly _tag: "Refused"
   readonly refusal: Refusal
 }
 
-export type DataAnswer = MutatedAnswer | ValueAnswer | PageAnswer | RefusedAnswer
+export type DataAnswer = MutatedAnswer | ValueAnswer | PageAnswer | ChangedAnswer | RefusedAnswer
 
 /** One range as one node sees it. */
 export interface RangeReport {
@@ -126,10 +142,17 @@ export interface StatusAnswer {
   readonly status: NodeStatus
 }
 
+/** What a procedure of the control plane gives back. */
+export interface AdminAnswer {
+  readonly _tag: "Admin"
+  /** Any JSON. */
+  readonly result: unknown
+}
+
 /** The last frame of a connection: why the node closes it. */
 export interface ClosingNotice {
   readonly _tag: "Closing"
   readonly reason: string
 }
 
-export type Answer = DataAnswer | RoutesAnswer | StatusAnswer | ClosingNotice
+export type Answer = DataAnswer | RoutesAnswer | StatusAnswer | AdminAnswer | ClosingNotice

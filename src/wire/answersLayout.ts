@@ -13,7 +13,7 @@ import type {
 } from "./answers.ts"
 import { type CommandStatus, commandStatuses } from "./command.ts"
 import { beginFrame, endFrame } from "./frames.ts"
-import { levelCode, levelOf } from "./native.ts"
+import { levelCode, levelOf, parseJson } from "./native.ts"
 import { asArray, asBytes, asCount, orUndefined, pack, unpack } from "./packed.ts"
 import {
   packDescriptor,
@@ -32,8 +32,12 @@ const answerKinds = {
   refused: 4,
   routes: 5,
   status: 6,
+  changed: 7,
+  admin: 8,
   closing: 255,
 } as const
+/** In place of a bound in milliseconds. */
+const boundUnknown = 0xffffffff
 const roles = ["leader", "follower"] as const
 const refusalCodes: Record<Refusal["_tag"], number> = {
   NotLeader: 1,
@@ -44,6 +48,7 @@ const refusalCodes: Record<Refusal["_tag"], number> = {
   OutcomeUnknown: 6,
   StorageCorrupt: 7,
   DiskFull: 8,
+  Unfinished: 9,
 }
 const statusMax = Math.max(...Object.values(commandStatuses))
 
@@ -54,20 +59,20 @@ function writeReceipt(writer: ByteWriter, receipt: Receipt): void {
   writer.u32(receipt.range)
   writer.u64(receipt.term)
   writer.u64(receipt.index)
+  writer.u64(receipt.replica)
+  writer.u32(receipt.staleBoundMs < 0 ? boundUnknown : receipt.staleBoundMs)
+  writer.u64(receipt.stateTime)
 }
 
 function readReceipt(reader: ByteReader): Receipt {
   const level = levelOf(reader.u8())
   const role = roles[reader.u8()]
   if (role === undefined) throw new MalformedBytes("unknown role")
-  return {
-    level,
-    role,
-    node: reader.u32(),
-    range: reader.u32(),
-    term: reader.u64(),
-    index: reader.u64(),
-  }
+  const [node, range, term] = [reader.u32(), reader.u32(), reader.u64()]
+  const [index, replica, bound] = [reader.u64(), reader.u64(), reader.u32()]
+  const staleBoundMs = bound === boundUnknown ? -1 : bound
+  const stateTime = reader.u64()
+  return { level, role, node, range, term, index, replica, staleBoundMs, stateTime }
 }
 
 function beginAnswer(
@@ -90,6 +95,7 @@ export function writeAnswer(writer: ByteWriter, id: number, answer: DataAnswer):
       writer.u8(answer.status)
       writer.u64(answer.version)
       writeReceipt(writer, answer.receipt)
+      if (answer.value !== undefined) writer.raw(answer.value)
       return endFrame(writer, start)
     }
     case "Value": {
@@ -105,6 +111,12 @@ export function writeAnswer(writer: ByteWriter, id: number, answer: DataAnswer):
       writeReceipt(writer, answer.receipt)
       const entries = answer.entries.map((entry) => [entry.position, entry.value, entry.version])
       writer.raw(pack([entries, answer.next ?? null]))
+      return endFrame(writer, start)
+    }
+    case "Changed": {
+      const start = beginAnswer(writer, { kind: answerKinds.changed, id, rangeTime })
+      writeReceipt(writer, answer.receipt)
+      writer.raw(pack(packDescriptor(answer.descriptor)))
       return endFrame(writer, start)
     }
     case "Refused": {
@@ -139,6 +151,7 @@ function writeRefusal(writer: ByteWriter, refusal: Refusal): void {
       break
     case "InvalidRequest":
     case "StorageCorrupt":
+    case "Unfinished":
       writer.raw(utf8(refusal.message))
       break
     default:
@@ -171,6 +184,8 @@ function readRefusal(reader: ByteReader): Refusal {
       return { _tag: "InvalidRequest", message: text(reader.rest()) }
     case refusalCodes.StorageCorrupt:
       return { _tag: "StorageCorrupt", message: text(reader.rest()) }
+    case refusalCodes.Unfinished:
+      return { _tag: "Unfinished", message: text(reader.rest()) }
     default:
       throw new MalformedBytes(`unknown refusal ${code}`)
   }
@@ -185,6 +200,13 @@ export function writeRoutes(writer: ByteWriter, id: number, routes: Routes): voi
 export function writeStatus(writer: ByteWriter, id: number, status: NodeStatus): void {
   const start = beginAnswer(writer, { kind: answerKinds.status, id, rangeTime: 0 })
   writer.raw(pack(packStatus(status)))
+  endFrame(writer, start)
+}
+
+/** `result` is any JSON. */
+export function writeAdministered(writer: ByteWriter, id: number, result: unknown): void {
+  const start = beginAnswer(writer, { kind: answerKinds.admin, id, rangeTime: 0 })
+  writer.raw(utf8(JSON.stringify(result)))
   endFrame(writer, start)
 }
 
@@ -210,8 +232,16 @@ function readAnswerBody(reader: ByteReader, kind: number): Answer {
       if (status > statusMax) throw new MalformedBytes(`unknown status ${status}`)
       const version = reader.u64()
       const receipt = readReceipt(reader)
-      reader.end()
-      return { _tag: "Mutated", rangeTime, status: status as CommandStatus, version, receipt }
+      const bytes = reader.rest()
+      const value = bytes.length === 0 ? undefined : bytes
+      return {
+        _tag: "Mutated",
+        rangeTime,
+        status: status as CommandStatus,
+        version,
+        value,
+        receipt,
+      }
     }
     case answerKinds.value: {
       const found = reader.u8() !== 0
@@ -232,12 +262,19 @@ function readAnswerBody(reader: ByteReader, kind: number): Answer {
         next: orUndefined(next, asBytes),
       }
     }
+    case answerKinds.changed: {
+      const receipt = readReceipt(reader)
+      const descriptor = readDescriptor(unpack(reader.rest()))
+      return { _tag: "Changed", rangeTime, receipt, descriptor }
+    }
     case answerKinds.refused:
       return { _tag: "Refused", rangeTime, refusal: readRefusal(reader) }
     case answerKinds.routes:
       return { _tag: "Routes", routes: readRoutes(unpack(reader.rest())) }
     case answerKinds.status:
       return { _tag: "Status", status: readStatus(unpack(reader.rest())) }
+    case answerKinds.admin:
+      return { _tag: "Admin", result: parseJson(text(reader.rest())) }
     case answerKinds.closing:
       return { _tag: "Closing", reason: text(reader.rest()) }
     default:

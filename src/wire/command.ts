@@ -3,15 +3,26 @@ import { emptyBytes } from "../lib/bytes.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
 import { loadU32, loadU64 } from "../lib/littleEndian.ts"
 import type { BoundsVersion, Position, Version } from "../types.ts"
+import { BatchView } from "./batch.ts"
+import {
+  type Condition,
+  conditions,
+  type Operation,
+  type OperationView,
+  operationProblem,
+  operations,
+} from "./commandCodes.ts"
+
+export { type CommandStatus, commandStatuses, conditions, operations } from "./commandCodes.ts"
 
 /**
  * A mutation as the client encodes it, the leader copies it into an entry, the journal keeps it and every replica applies it.
  * Sent and stored: do not change. All numbers are little-endian.
  *
- *     0  u8   operation            1 put, 2 delete
+ *     0  u8   operation            1 put, 2 delete, 3 add, 4 batch
  *     1  u8   condition            0 none, 1 version equals, 2 absent, 3 value equals
  *     2  u16  bytes of position
- *     4  u32  bytes of value       0 for a delete
+ *     4  u32  bytes of value       0 for a delete; 8 for an add: the i64 to add; a batch's operations (batchView.ts)
  *     8  u32  bytes of the value that the condition expects
  *    12  u32  boundsVersion        the client's view of the range
  *    16  u64  client id            drawn at random by the client, never 0
@@ -19,42 +30,27 @@ import type { BoundsVersion, Position, Version } from "../types.ts"
  *    32  u64  ackedBelow           every sequence below it has been answered
  *    40  u64  expiresAt            in the unit of versions; from then on the command is refused
  *    48  u64  expected version     for condition 1
- *    56  position ‖ value ‖ expected value
+ *    56  u64  ttl                  microseconds from its version on to the value's expiry; 0 = none. An add without one keeps the expiry that is there
+ *    64  position ‖ value ‖ expected value
+ *
+ * A batch stands at the position of its first operation, and has no condition, expected value or ttl of its own.
  */
-export const commandHeaderBytes = 56
-
-export const operations = { put: 1, delete: 2 } as const
-export const conditions = { none: 0, versionEquals: 1, absent: 2, valueEquals: 3 } as const
+export const commandHeaderBytes = 64
 
 export interface Command {
-  readonly operation: (typeof operations)[keyof typeof operations]
-  readonly condition: (typeof conditions)[keyof typeof conditions]
+  readonly operation: Operation
+  readonly condition: Condition
   readonly boundsVersion: BoundsVersion
   readonly clientId: number
   readonly sequence: number
   readonly ackedBelow: number
   readonly expiresAt: Version
   readonly expectedVersion: Version
+  readonly ttl: number
   readonly position: Position
   readonly value: Uint8Array
   readonly expectedValue: Uint8Array
 }
-
-/** What became of a command. Sent and stored in session tables: do not change. */
-export const commandStatuses = {
-  done: 0,
-  /** The condition did not hold; `version` is the key's present one, 0 when absent. */
-  conditionFalse: 1,
-  /** A delete of a key that was not there. */
-  absent: 2,
-  /** Refused, no trace left: the range's bounds changed since. */
-  rangeMoved: 3,
-  /** Refused, no trace left: its sequence is below what the client acknowledged, or it expired. */
-  expired: 4,
-  /** Refused, no trace left: the range's session table is full. */
-  overloaded: 5,
-} as const
-export type CommandStatus = (typeof commandStatuses)[keyof typeof commandStatuses]
 
 export function writeCommand(writer: ByteWriter, command: Command): void {
   writer.u8(command.operation)
@@ -68,6 +64,7 @@ export function writeCommand(writer: ByteWriter, command: Command): void {
   writer.u64(command.ackedBelow)
   writer.u64(command.expiresAt)
   writer.u64(command.expectedVersion)
+  writer.u64(command.ttl)
   writer.raw(command.position)
   writer.raw(command.value)
   writer.raw(command.expectedValue)
@@ -88,7 +85,7 @@ export function encodeCommand(command: Command): Uint8Array {
  * Reads commands in place: `at` moves the view to the command that begins at an offset, and the getters read its fields. One view serves a
  * whole entry, so that applying makes no object per command.
  */
-export class CommandView {
+export class CommandView implements OperationView {
   private bytes: Uint8Array = emptyBytes
   private base = 0
 
@@ -98,17 +95,17 @@ export class CommandView {
     const view = new CommandView()
     view.at(bytes, offset)
     if (view.end > bytes.length) return "shorter than its lengths say"
-    if (view.operation !== operations.put && view.operation !== operations.delete) {
-      return `unknown operation ${view.operation}`
-    }
     if (view.condition > conditions.valueEquals) return `unknown condition ${view.condition}`
-    if (view.operation === operations.delete && view.valueLength !== 0) return "delete with a value"
-    for (const at of [16, 24, 32, 40, 48]) {
+    for (const at of [16, 24, 32, 40, 48, 56]) {
       if (loadU32(bytes, offset + at + 4) >= 2 ** 21) return "a number above 2^53"
     }
     if (view.clientId === 0) return "client id 0"
     if (view.sequence === 0) return "sequence 0"
-    return undefined
+    if (view.operation !== operations.batch) return operationProblem(view)
+    if (view.condition !== conditions.none || view.ttl !== 0 || view.expectedValueLength !== 0) {
+      return "a batch with a condition or ttl of its own"
+    }
+    return BatchView.problem(view.value, view.position)
   }
 
   at(bytes: Uint8Array, offset: number): void {
@@ -153,6 +150,9 @@ export class CommandView {
   }
   get expectedVersion(): Version {
     return this.u64(48)
+  }
+  get ttl(): number {
+    return this.u64(56)
   }
   /** A view. */
   get position(): Position {

@@ -20,6 +20,8 @@ export const limits = {
   scanPageBytes: 1024 * 1024,
   /** A command expires at most 120 s after it was made, 10 s of which are slack for clocks (DESIGN section 3). */
   deadlineMs: 110_000,
+  /** A procedure of the control plane may have to move data. */
+  adminDeadlineMs: 3_600_000,
 } as const
 
 export const positionBytesMax = hashPrefixBytes + limits.keyBytes

@@ -1,7 +1,8 @@
 import { MalformedBytes } from "../lib/byteReader.ts"
-import type { RangeDescriptor } from "../types.ts"
+import type { RangeDescriptor, ReplicaPlace } from "../types.ts"
 import type { NamespaceInfo, NodeAddresses, NodeStatus, RangeReport, Routes } from "./answers.ts"
 import { asArray, asBytes, asCount, asText, orUndefined } from "./packed.ts"
+import { roleCode, roleOf } from "./replicaRoles.ts"
 
 /**
  * Descriptors, routes and status as arrays for MessagePack; members in the order of the code below. Do not change: sent.
@@ -9,8 +10,19 @@ import { asArray, asBytes, asCount, asText, orUndefined } from "./packed.ts"
  */
 export function packDescriptor(descriptor: RangeDescriptor): ReadonlyArray<unknown> {
   const { id, namespace, start, end, boundsVersion, membersVersion, replicas } = descriptor
-  const places = replicas.map((place) => [place.node, place.replica])
+  const places = packPlaces(replicas)
   return [id, namespace ?? null, start, end, boundsVersion, membersVersion, places]
+}
+
+export function packPlaces(places: ReadonlyArray<ReplicaPlace>): ReadonlyArray<unknown> {
+  return places.map((place) => [place.node, place.replica, roleCode(place.role)])
+}
+
+export function readPlaces(value: unknown): ReadonlyArray<ReplicaPlace> {
+  return asArray(value).map((place) => {
+    const [node, replica, code] = asArray(place, 3)
+    return { node: asCount(node), replica: asCount(replica), role: roleOf(asCount(code)) }
+  })
 }
 
 export function readDescriptor(value: unknown): RangeDescriptor {
@@ -22,10 +34,7 @@ export function readDescriptor(value: unknown): RangeDescriptor {
     end: asBytes(members[3]),
     boundsVersion: asCount(members[4]),
     membersVersion: asCount(members[5]),
-    replicas: asArray(members[6]).map((place) => {
-      const [node, replica] = asArray(place, 2)
-      return { node: asCount(node), replica: asCount(replica) }
-    }),
+    replicas: readPlaces(members[6]),
   }
 }
 

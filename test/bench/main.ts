@@ -1,5 +1,6 @@
 import { benchCaches } from "./Caches.ts"
 import { benchEngine } from "./Engine.ts"
+import { benchFailover } from "./Failover.ts"
 import { benchSim } from "./Sim.ts"
 import { benchStrong } from "./Strong.ts"
 
@@ -7,6 +8,7 @@ import { benchStrong } from "./Strong.ts"
  * `npm run bench -- strong [--json] [--seconds N] [--skip-peers]`: Kvorum and etcd in the same run.
  * `npm run bench -- sim [--seeds N] [--json]`: simulated cluster hours per CPU-minute.
  * `npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]`: the storage engine and RocksDB in the same run.
+ * `npm run bench -- failover [--json] [--rounds N] [--histories DIR]`: for how long nothing can be written when a node fails.
  * `npm run bench -- caches [--json] [--quick]`: what each cache of the engine buys.
  *
  * Figures are measured when asked for and never asserted: a timed test says more about the neighbours than about the code.
@@ -23,6 +25,9 @@ const usage = [
   "    --only NAME    fillrandom, overwrite, readrandom, readmissing, seekrandom, readseq, fillsync, fillsync64,",
   "                   sustained, amplification, reopen, memory, node",
   "    --quick        little work, without RocksDB: shows that all of it runs; KVORUM_BENCH_DIR says where stores lie",
+  "npm run bench -- failover [--json] [--rounds N] [--histories DIR]",
+  "    the time without writes when a leader is killed, paused, cut one way, or its disk stands still (--rounds 12 of each)",
+  "    --histories DIR   keep what clients saw, for npm run jepsen and outside checkers",
   "npm run bench -- caches [--json] [--quick]",
   "    point reads with each cache of the engine on and off",
 ].join("\n")
@@ -39,6 +44,8 @@ function parse(words: ReadonlyArray<string>) {
     quick: false,
     seconds: 60,
     seeds: 200,
+    rounds: 12,
+    histories: undefined as string | undefined,
     only: undefined as ReadonlyArray<string> | undefined,
   }
   for (let i = 0; i < words.length; i++) {
@@ -46,11 +53,12 @@ function parse(words: ReadonlyArray<string>) {
     if (word === "--json") options.json = true
     else if (word === "--skip-peers") options.skipPeers = true
     else if (word === "--quick") options.quick = true
+    else if (word === "--histories") options.histories = words[++i]
     else if (word === "--only") options.only = (words[++i] ?? "").split(",")
-    else if (word === "--seconds" || word === "--seeds") {
+    else if (word === "--seconds" || word === "--seeds" || word === "--rounds") {
       const number = Number(words[++i])
       if (!Number.isInteger(number) || number < 1) usageExit(`${word} needs a whole number above 0`)
-      options[word === "--seconds" ? "seconds" : "seeds"] = number
+      options[word.slice(2) as "seconds" | "seeds" | "rounds"] = number
     } else usageExit(`unknown option ${word}`)
   }
   return options
@@ -77,6 +85,13 @@ switch (what) {
       quick: options.quick,
       only: options.only,
       withPeers: !options.skipPeers,
+    })
+    break
+  case "failover":
+    process.exitCode = await benchFailover({
+      json: options.json,
+      rounds: options.rounds,
+      histories: options.histories,
     })
     break
   case "caches":

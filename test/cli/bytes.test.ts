@@ -72,11 +72,51 @@ describe("operations of a batch", () => {
     ['{"op":"put","key":"a","keyHex":"61","value":"b"}', "has both key and keyHex"],
     ['{"op":"put","key":1,"value":"b"}', "key is not a string"],
     ['{"op":"put","keyHex":"6","value":"b"}', "keyHex is not hex"],
-    ['{"op":"get","key":"a"}', 'has an op that is neither "put" nor "delete"'],
-    ['{"op":"delete","key":"a","value":"b"}', "deletes a value"],
-    ['{"op":"delete","key":"a","ttl":1}', "has an unknown field ttl"],
+    ['{"op":"get","key":"a"}', 'has an op that is none of "put", "delete" and "add"'],
+    ['{"op":"delete","key":"a","value":"b"}', "has a field value, which delete does not take"],
+    ['{"op":"delete","key":"a","ttlMs":1}', "has a field ttlMs, which delete does not take"],
+    ['{"op":"put","key":"a","value":"b","ttl":"30s"}', "has a field ttl, which put does not take"],
+    ['{"op":"put","key":"a","value":"b","ttlMs":0}', "has a ttlMs that is no number above 0"],
+    ['{"op":"add","key":"a"}', 'has no delta that is a whole number, such as "delta":2'],
+    [
+      '{"op":"add","key":"a","delta":1.5}',
+      'has no delta that is a whole number, such as "delta":2',
+    ],
+    [
+      '{"op":"put","key":"a","value":"b","ifAbsent":true}',
+      "has the condition ifAbsent: conditions need --atomic",
+    ],
   ])("the line %p is named: it %s", (line, problem) => {
     expect(parseBatch(`{"op":"delete","key":"a"}\n${line}\n`)).toBe(`line 2 ${problem}`)
+  })
+})
+
+describe("lines of an atomic batch", () => {
+  test("may have a condition each", () => {
+    const source = [
+      '{"op":"put","key":"a","value":"b","ifVersion":7,"ttlMs":1500}',
+      '{"op":"put","key":"c","value":"d","ifVersion":0}',
+      '{"op":"delete","key":"e","ifValueHex":"00ff"}',
+      '{"op":"add","key":"f","delta":"-9223372036854775808","ifAbsent":true}',
+      '{"op":"add","key":"g","delta":2}',
+    ].join("\n")
+    expect(parseBatch(source, { atomic: true })).toEqual([
+      { op: "put", key: utf8("a"), value: utf8("b"), expect: { version: 7 }, ttlMs: 1500 },
+      { op: "put", key: utf8("c"), value: utf8("d"), expect: { absent: true } },
+      { op: "delete", key: utf8("e"), expect: { value: Uint8Array.of(0, 255) } },
+      { op: "add", key: utf8("f"), delta: -(2n ** 63n), expect: { absent: true } },
+      { op: "add", key: utf8("g"), delta: 2n },
+    ])
+  })
+
+  test.each([
+    ['"ifVersion":1,"ifAbsent":true', "has more than one condition: ifAbsent and ifVersion"],
+    ['"ifVersion":-1', "has an ifVersion that is no version"],
+    ['"ifAbsent":false', "has an ifAbsent that is not true"],
+    ['"ifValue":3', "ifValue is not a string"],
+  ])("the condition %p is named: it %s", (condition, problem) => {
+    const line = `{"op":"delete","key":"a",${condition}}`
+    expect(parseBatch(line, { atomic: true })).toBe(`line 1 ${problem}`)
   })
 })
 

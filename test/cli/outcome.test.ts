@@ -63,7 +63,7 @@ function routes(client: string) {
           namespace: 1,
           start: emptyBytes,
           end: emptyBytes,
-          replicas: [{ node: 1, replica: 1 }],
+          replicas: [{ node: 1, replica: 1, role: "voter" as const }],
           ...versions,
         },
         leader: 1,

@@ -25,7 +25,7 @@ const range = (
   end: utf8(end),
   boundsVersion: versions[0],
   membersVersion: versions[1],
-  replicas: [1, 2, 3].map((node) => ({ node, replica: node })),
+  replicas: [1, 2, 3].map((node) => ({ node, replica: node, role: "voter" as const })),
 })
 
 const ids = (table: RoutingTable) => table.all.map((route) => route.descriptor.id)

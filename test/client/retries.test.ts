@@ -186,6 +186,89 @@ describe("the client's retries", () => {
       expect((await run(kv.ranges())).length).toBe(9)
     }))
 
+  test("pitfall 32: a range that splits between two copies of an add applies it once, in the half of its key", () =>
+    withDoors({ nodes: 3 }, async (doors) => {
+      const kv = await doors.client()
+      const expected = new Map<string, bigint>()
+      const copies = new Map<string, Set<string>>()
+      let lost = 0
+      doors.cluster.intercept = ({ request, carryOut, reply }) => {
+        if (request._tag !== "Mutate") return false
+        const { clientId, sequence } = identityOf(request.command)
+        const view = new CommandView()
+        view.at(request.command, 0)
+        const key = Buffer.from(view.position).toString("latin1")
+        const name = `${clientId}/${sequence}`
+        copies.set(name, (copies.get(name) ?? new Set()).add(`${request.range}`))
+        if (++lost % 3 !== 0) return false
+        // It is carried out, its range is split right there, and the answer is lost.
+        carryOut(() => {})
+        const { id, start } = doors.cluster.descriptors.find(
+          ({ id }) => id === request.range,
+        ) as ReturnType<typeof rangeOf>
+        const at = Uint8Array.from(Buffer.from(key, "latin1"))
+        if (Buffer.compare(start, at) < 0) doors.cluster.split(id, at)
+        // As a node that stops leading and does not know what became of it.
+        reply(doors.cluster.refused({ _tag: "OutcomeUnknown", range: request.range }))
+        return true
+      }
+      for (let i = 0; i < 120; i++) {
+        const key = `k${i % 30}`
+        const sum = (expected.get(key) ?? 0n) + 1n
+        expected.set(key, sum)
+        expect((await run(kv.add("default", key, 1))).value).toBe(sum)
+      }
+      expect(doors.cluster.applied.length).toBe(120)
+      expect(doors.cluster.descriptors.length).toBeGreaterThan(20)
+      // Copies of one and the same command did go to a range and to its half.
+      expect([...copies.values()].some((ranges) => ranges.size > 1)).toBe(true)
+    }))
+
+  test("a command that may have happened is never reported refused, and not given up before its deadline", () =>
+    withDoors({ nodes: 1 }, async (doors) => {
+      const kv = await doors.client()
+      await run(kv.put("default", "a", "0"))
+      for (const refusal of [
+        { _tag: "DiskFull", node: 1 },
+        { _tag: "InvalidRequest", message: "no" },
+        { _tag: "StorageCorrupt", message: "bytes" },
+      ] as const) {
+        let copies = 0
+        doors.cluster.intercept = ({ request, carryOut, reply }) => {
+          if (request._tag !== "Mutate") return false
+          copies++
+          if (copies === 1) {
+            carryOut(() => {})
+            reply(doors.cluster.refused({ _tag: "OutcomeUnknown", range: request.range }))
+          } else if (copies < 4) reply(doors.cluster.refused(refusal))
+          else return false
+          return true
+        }
+        const before = doors.cluster.applied.length
+        await run(kv.put("default", "a", "1"))
+        expect(doors.cluster.applied.length).toBe(before + 1)
+        expect(copies).toBe(4)
+      }
+      let copies = 0
+      doors.cluster.intercept = ({ request, reply }) => {
+        if (request._tag !== "Mutate") return false
+        if (++copies > 1) reply(doors.cluster.refused({ _tag: "DiskFull", node: 1 }))
+        else reply(doors.cluster.refused({ _tag: "OutcomeUnknown", range: request.range }))
+        return true
+      }
+      const startedAt = performance.now()
+      const error = await failure(kv.put("default", "a", "2", { deadlineMs: 250 }))
+      expect(error._tag).toBe("OutcomeUnknown")
+      expect(performance.now() - startedAt).toBeGreaterThan(240)
+      // With no copy uncertain, it is said at once.
+      doors.cluster.intercept = ({ request, reply }) => {
+        if (request._tag !== "Mutate") return false
+        reply(doors.cluster.refused({ _tag: "DiskFull", node: 1 }))
+        return true
+      }
+      expect((await failure(kv.put("default", "a", "3")))._tag).toBe("DiskFull")
+    }))
+
   test("a command that expired on its only way is made anew with what is known of the range's time", () =>
     withDoors({ nodes: 1 }, async (doors) => {
       const kv = await doors.client()

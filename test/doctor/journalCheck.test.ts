@@ -7,7 +7,7 @@ import { utf8 } from "../../src/lib/bytes.ts"
 import { directory, JournalDriver, smallOptions } from "../journal/driver.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
 
-/** Three segments, every batch durable, the last one stated so by a sealing batch. */
+/** Four segments, every batch durable, the last one stated so by a sealing batch. */
 function filledJournal(): { disk: SimulatedDisk; driver: JournalDriver } {
   const disk = new SimulatedDisk()
   const driver = new JournalDriver(disk, { ...smallOptions, rewriteThresholdSegments: 100 })
@@ -36,6 +36,15 @@ function check(disk: SimulatedDisk): {
   }
 }
 
+/** Whether a start refuses the journal, or tells of damage in it. */
+function said(disk: SimulatedDisk, options: JournalDriver["options"]): boolean {
+  try {
+    return Journal.recover(disk.clone(), directory, options).journal.takeDamages().length > 0
+  } catch {
+    return true
+  }
+}
+
 function flip(disk: SimulatedDisk, path: string, offset: number): void {
   const file = disk.open(path)
   const byte = new Uint8Array(1)
@@ -55,17 +64,18 @@ describe("the doctor's look at a journal", () => {
       "journal/00000001.log",
       "journal/00000002.log",
       "journal/00000003.log",
-      // Made ready, not used yet.
       "journal/00000004.log",
+      // Made ready, not used yet.
+      "journal/00000005.log",
     ])
     expect(report.groups).toEqual([
       expect.objectContaining({ range: 7, replica: 3, term: 2, firstIndex: 1, lastIndex: 60 }),
     ])
   })
 
-  test("a flipped byte anywhere is a damage where a start would refuse it, and never changes anything", () => {
+  test("a flipped byte anywhere is a damage where a start would tell of it, and never changes anything", () => {
     const { disk, driver } = filledJournal()
-    let refused = 0
+    let told = 0
     let kept = 0
     for (const { path, contentBytes } of check(disk).report.segments) {
       for (let offset = 0; offset < contentBytes; offset += 3) {
@@ -75,33 +85,35 @@ describe("the doctor's look at a journal", () => {
         expect(disk.operations).toBe(operations)
         // Recovery cleans up, so it runs on what is put back afterwards.
         if (damages.length > 0) {
-          expect(() => Journal.recover(disk, directory, driver.options)).toThrow()
+          expect(said(disk, driver.options)).toBe(true)
           expect(damages.every((damage) => damage.path === path)).toBe(true)
           const nearest = damages.map((damage) => damage.offset)
           // The header of a segment is reported at its checksum, 12 bytes in.
           expect(Math.min(...nearest)).toBeLessThanOrEqual(Math.max(offset, 12))
           expect(offset - Math.max(...nearest)).toBeLessThan(400)
-          refused++
+          told++
         } else kept++
         flip(disk, path, offset)
       }
     }
-    expect(refused).toBeGreaterThan(2500)
+    expect(told).toBeGreaterThan(2500)
     // Only the sealing batch itself, 40 bytes, is nothing that anyone was promised.
     expect(kept).toBeLessThanOrEqual(14)
   })
 
   test("two damages are both found, with what they cover", () => {
     const { disk } = filledJournal()
-    flip(disk, "journal/00000001.log", 1000)
+    flip(disk, "journal/00000001.log", 950)
     flip(disk, "journal/00000002.log", 2000)
     const { damages, report } = check(disk)
     expect(damages.map(({ path }) => path)).toEqual([
       "journal/00000001.log",
       "journal/00000002.log",
     ])
-    expect(damages[0]?.covers).toMatch(/^LSN \d+ to \d+, a batch of 1 records$/)
-    expect(report.groups).toBeUndefined()
+    expect(damages[0]?.covers).toMatch(/^LSN \d+ to \d+, a batch of 2 records$/)
+    const [group] = report.groups ?? []
+    expect(group?.missing.length).toBeGreaterThanOrEqual(1)
+    expect(group?.isUnsure).toBe(false)
   })
 
   test("a missing segment is named", () => {
@@ -118,7 +130,7 @@ describe("the doctor's look at a journal", () => {
     const write = driver.journal.cut()
     if (write === undefined) throw new Error("nothing to write")
     const file = disk.open(write.path)
-    file.write(write.bytes.subarray(0, write.bytes.length - 5), write.offset)
+    file.write(write.bytes.subarray(0, write.bytes.length - 40), write.offset)
     file.close()
     const { damages, notes } = check(disk)
     expect(damages).toEqual([])

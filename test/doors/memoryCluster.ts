@@ -1,27 +1,26 @@
-import { assert } from "../../src/lib/assert.ts"
-import { compareBytes, equalBytes } from "../../src/lib/bytes.ts"
+import { compareBytes } from "../../src/lib/bytes.ts"
+import { namespaceOf, namespaceStart } from "../../src/lib/position.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
-import type { RangeReport, Refusal, Reply, Request } from "../../src/server/requests.ts"
-import type { StoreShape } from "../../src/server/StoreService.ts"
+import type {
+  DataRequest,
+  RangeReport,
+  RangeRequest,
+  Refusal,
+  Reply,
+  Request,
+} from "../../src/server/requests.ts"
+import type { Administrator, StoreShape } from "../../src/server/StoreService.ts"
 import type { NodeId, Position, RangeDescriptor, RangeId, Version } from "../../src/types.ts"
-import { CommandView, commandStatuses, conditions, operations } from "../../src/wire/command.ts"
+import type { NamespaceInfo } from "../../src/wire/answers.ts"
+import { CommandView, commandStatuses } from "../../src/wire/command.ts"
+import { isResult } from "../../src/wire/commandCodes.ts"
+import { MemoryData, type Result } from "./memoryData.ts"
 
 /**
- * The stores of a small cluster in memory: what doors and clients need of real ones, in a hundred lines. One shared state stands for
- * agreement; each range has one leader, and every other node refuses. Commands are applied exactly once. `intercept` lets a test
- * answer, delay or swallow a request before the store sees it.
+ * The stores of a small cluster in memory: what doors and clients need of real ones, in two hundred lines. One shared state stands for
+ * agreement; each range has one leader, and every other node refuses what only it may answer. A replica can be made to lag. Commands are applied exactly once, by a
+ * table for each range that both halves of a split inherit. `intercept` lets a test answer, delay or swallow a request before the store sees it.
  */
-interface Pair {
-  readonly position: Position
-  readonly value: Uint8Array
-  readonly version: Version
-}
-
-interface Result {
-  readonly status: (typeof commandStatuses)[keyof typeof commandStatuses]
-  readonly version: Version
-}
-
 export type Intercept = (options: {
   readonly node: NodeId
   readonly request: Request
@@ -30,25 +29,46 @@ export type Intercept = (options: {
   readonly carryOut: (reply: (reply: Reply) => void) => void
 }) => boolean
 
-const keyOfMap = (position: Position) => Buffer.from(position).toString("latin1")
+/** Of one client in one range: what it has acknowledged, and results above. */
+interface ClientResults {
+  ackedBelow: number
+  readonly results: Map<number, Result>
+}
+
+const system: NamespaceInfo = { id: 0, name: "system", mode: "strong", partitioning: "ordered" }
 
 export class MemoryCluster {
   readonly nodes: ReadonlyArray<NodeId>
   descriptors: Array<RangeDescriptor>
+  namespaces: Array<NamespaceInfo> = [
+    system,
+    { id: 1, name: "default", mode: "strong", partitioning: "hash" },
+  ]
   readonly leaders = new Map<RangeId, NodeId>()
   readonly addresses = new Map<NodeId, string>()
-  private readonly pairs = new Map<string, Pair>()
-  /** Per client: what it has acknowledged, and results above. */
-  private readonly sessions = new Map<
-    number,
-    { ackedBelow: number; results: Map<number, Result> }
-  >()
-  private lastVersion = 1_000_000
+  private readonly data = new MemoryData()
+  /** What a node's replicas show to those who do not ask the leader. */
+  private readonly lagging = new Map<NodeId, MemoryData>()
+  private readonly sessions = new Map<RangeId, Map<number, ClientResults>>()
   /** True = it took the request. */
   intercept: Intercept = () => false
   /** Mutations that changed something, in order. */
-  applied: Array<{ readonly clientId: number; readonly sequence: number }> = []
+  applied: Array<{
+    readonly range: RangeId
+    readonly clientId: number
+    readonly sequence: number
+  }> = []
   requests = 0
+  /** By how much a leader's clock, which its answers tell, is ahead of what it has applied; in microseconds. */
+  clockAhead = 0
+  /** Nodes that have not heard of any namespace made since bootstrap. */
+  readonly unaware = new Set<NodeId>()
+  /** The control plane of every node. */
+  administer: Administrator = ({ verb }, reply) =>
+    reply({
+      _tag: "Refused",
+      refusal: { _tag: "InvalidRequest", message: `${verb} is not known here` },
+    })
 
   constructor(nodes: ReadonlyArray<NodeId>) {
     this.nodes = nodes
@@ -59,12 +79,29 @@ export class MemoryCluster {
   }
 
   get time(): Version {
-    return this.lastVersion
+    return this.data.time
   }
 
   /** A clock that stands still would make nothing expire: tests move it. */
   advance(microseconds: number): void {
-    this.lastVersion += microseconds
+    this.data.time += microseconds
+  }
+
+  /** From now on the node's replicas show what there is now, except to linearizable reads. */
+  lag(node: NodeId): void {
+    this.lagging.set(node, this.data.copy())
+  }
+
+  /** Takes the next id, and the start of the range that belongs to nobody. */
+  addNamespace(name: string, partitioning: "hash" | "ordered"): NamespaceInfo {
+    const rest = this.descriptors.at(-1) as RangeDescriptor
+    const id = namespaceOf(rest.start)
+    this.split(rest.id, namespaceStart(id + 1))
+    const index = this.descriptors.findIndex((descriptor) => descriptor.id === rest.id)
+    this.descriptors[index] = { ...(this.descriptors[index] as RangeDescriptor), namespace: id }
+    const namespace: NamespaceInfo = { id, name, mode: "strong", partitioning }
+    this.namespaces.push(namespace)
+    return namespace
   }
 
   store(node: NodeId): StoreShape {
@@ -84,7 +121,7 @@ export class MemoryCluster {
             index: this.applied.length,
           }),
         ),
-      namespaces: () => [{ id: 1, name: "default", mode: "strong", partitioning: "hash" }],
+      namespaces: () => (this.unaware.has(node) ? this.namespaces.slice(0, 2) : this.namespaces),
       nodes: () =>
         this.nodes.map((id) => ({
           id,
@@ -97,47 +134,83 @@ export class MemoryCluster {
         state: "ready",
         addresses: { client: this.addresses.get(node) ?? "", peer: `peer-${node}:1` },
       }),
-      time: () => this.lastVersion,
+      administer: (order, reply) => this.administer(order, reply),
+      time: () => this.data.time,
     }
   }
 
   refused(refusal: Refusal): Reply {
-    return { _tag: "Refused", token: 0, rangeTime: this.lastVersion, refusal }
+    return { _tag: "Refused", token: 0, rangeTime: this.data.time, refusal }
+  }
+
+  private moved(): Reply {
+    return this.refused({ _tag: "RangeMoved", descriptors: this.descriptors })
   }
 
   private serve(node: NodeId, request: Request): Reply {
     const range = this.descriptors.find((descriptor) => descriptor.id === request.range)
-    if (range === undefined) {
-      return this.refused({ _tag: "RangeMoved", descriptors: this.descriptors })
+    if (range === undefined) return this.moved()
+    const isRead = request._tag === "Get" || request._tag === "Scan"
+    const isShown = isRead && (request.level !== "linearizable" || request.anyReplica)
+    if (this.leaders.get(range.id) !== node && !isShown) return this.notLed(range)
+    switch (request._tag) {
+      case "Mutate": {
+        const result = this.apply(range, request.command)
+        const { status, version } = result
+        const base = this.base(node, range, request)
+        return { _tag: "Mutated", ...base, status, version, value: result.value }
+      }
+      case "Get":
+      case "Scan":
+        return this.read(node, range, request)
+      default:
+        return this.change(node, range, request)
     }
-    const leader = this.leaders.get(range.id)
-    const isLocal = request._tag !== "Mutate" && request.level === "local"
-    if (leader !== node && !isLocal) {
-      return this.refused({ _tag: "NotLeader", range: range.id, leader })
-    }
-    const base = {
+  }
+
+  private notLed({ id }: RangeDescriptor): Reply {
+    return this.refused({ _tag: "NotLeader", range: id, leader: this.leaders.get(id) })
+  }
+
+  private base(node: NodeId, range: RangeDescriptor, request: Request) {
+    const isRead = request._tag === "Get" || request._tag === "Scan"
+    const level = isRead ? request.level : ("linearizable" as const)
+    return {
       token: request.token,
-      rangeTime: this.lastVersion,
+      rangeTime: this.data.time + this.clockAhead,
       receipt: {
-        level: request._tag === "Mutate" ? ("linearizable" as const) : request.level,
+        level,
         node,
-        role: leader === node ? ("leader" as const) : ("follower" as const),
+        role: this.leaders.get(range.id) === node ? ("leader" as const) : ("follower" as const),
         range: range.id,
         term: 1,
         index: this.applied.length,
+        replica: node as number,
+        staleBoundMs: level === "local" ? -1 : 0,
+        stateTime: this.data.time,
       },
     }
-    if (request._tag === "Mutate") {
-      return { _tag: "Mutated", ...base, ...this.apply(range, request.command) }
-    }
-    if (request.boundsVersion !== range.boundsVersion) {
-      return this.refused({ _tag: "RangeMoved", descriptors: this.descriptors })
-    }
+  }
+
+  private read(
+    node: NodeId,
+    range: RangeDescriptor,
+    request: Exclude<DataRequest, { _tag: "Mutate" }>,
+  ): Reply {
+    if (request.boundsVersion !== range.boundsVersion) return this.moved()
+    const lagging = request.level === "linearizable" ? undefined : this.lagging.get(node)
+    const data = lagging ?? this.data
+    // A lagging replica is cut off: no bound holds, and nothing that a session has seen since arrives.
+    const isTooOld = request.level === "bounded" || data.time < request.atLeast
+    if (lagging !== undefined && isTooOld) return this.notLed(range)
+    const plain = this.base(node, range, request)
+    const base = { ...plain, receipt: { ...plain.receipt, stateTime: data.time } }
     if (request._tag === "Get") {
-      const pair = this.pairs.get(keyOfMap(request.position))
+      const pair = data.present(request.position)
       return { _tag: "Value", ...base, value: pair?.value, version: pair?.version ?? 0 }
     }
-    const inside = [...this.pairs.values()]
+    const inside = [...data.pairs.values()]
+      .filter((pair) => data.present(pair.position) !== undefined)
       .filter((pair) => compareBytes(pair.position, request.lower) >= 0)
       .filter((pair) => compareBytes(pair.position, request.upper) < 0)
       .sort((left, right) => compareBytes(left.position, right.position))
@@ -152,66 +225,73 @@ export class MemoryCluster {
     if (view.boundsVersion !== range.boundsVersion) {
       return { status: commandStatuses.rangeMoved, version: 0 }
     }
-    const session = this.sessions.get(clientId) ?? { ackedBelow: 0, results: new Map() }
-    this.sessions.set(clientId, session)
+    const clients = this.sessions.get(range.id) ?? new Map<number, ClientResults>()
+    this.sessions.set(range.id, clients)
+    const session = clients.get(clientId) ?? { ackedBelow: 0, results: new Map() }
+    clients.set(clientId, session)
     const known = session.results.get(sequence)
     if (known !== undefined) return known
-    if (sequence < session.ackedBelow || view.expiresAt <= this.lastVersion) {
+    if (sequence < session.ackedBelow || view.expiresAt <= this.data.time) {
       return { status: commandStatuses.expired, version: 0 }
     }
     session.ackedBelow = Math.max(session.ackedBelow, view.ackedBelow)
     for (const each of session.results.keys()) {
       if (each < session.ackedBelow) session.results.delete(each)
     }
-    const result = this.change(view)
-    session.results.set(sequence, result)
+    const result = this.data.change(view)
+    const changed =
+      result.status === commandStatuses.done || result.status === commandStatuses.absent
+    if (changed) this.applied.push({ range: range.id, clientId, sequence })
+    if (isResult(result.status)) session.results.set(sequence, result)
     return result
   }
 
-  private change(view: CommandView): Result {
-    const name = keyOfMap(view.position)
-    const present = this.pairs.get(name)
-    if (!holds(view, present)) {
-      return { status: commandStatuses.conditionFalse, version: present?.version ?? 0 }
+  private change(node: NodeId, range: RangeDescriptor, request: RangeRequest): Reply {
+    const index = this.descriptors.indexOf(range)
+    switch (request._tag) {
+      case "Split":
+        if (request.boundsVersion !== range.boundsVersion || request.at === undefined) {
+          return this.moved()
+        }
+        this.split(range.id, request.at, request.child)
+        break
+      case "ChangeMembers":
+        if (request.membersVersion !== range.membersVersion) return this.moved()
+        this.descriptors[index] = {
+          ...range,
+          membersVersion: (range.membersVersion as number) + 1,
+          replicas: request.replicas,
+        }
+        break
+      case "Transfer":
+        this.leaders.set(range.id, request.to)
+        break
+      case "Clear":
+        return this.refused({ _tag: "InvalidRequest", message: "a double is not emptied" })
+      default:
+        request satisfies never
     }
-    const version = ++this.lastVersion
-    this.applied.push({ clientId: view.clientId, sequence: view.sequence })
-    if (view.operation === operations.put) {
-      const position = view.position.slice()
-      this.pairs.set(name, { position, value: view.value.slice(), version })
-      return { status: commandStatuses.done, version }
-    }
-    assert(view.operation === operations.delete, "put or delete")
-    const existed = this.pairs.delete(name)
-    return { status: existed ? commandStatuses.done : commandStatuses.absent, version }
+    const descriptor = this.descriptors[index] as RangeDescriptor
+    return { _tag: "Changed", ...this.base(node, descriptor, request), descriptor }
   }
 
-  /** Cuts a range in two at `at`; both halves take the next boundsVersion. */
-  split(range: RangeId, at: Position): void {
+  /** Cuts a range in two at `at`; both halves take the next boundsVersion and the table of results. */
+  split(range: RangeId, at: Position, childId?: RangeId): void {
     const index = this.descriptors.findIndex((descriptor) => descriptor.id === range)
     const parent = this.descriptors[index] as RangeDescriptor
     const boundsVersion = (parent.boundsVersion as number) + 1
-    const child = Math.max(...this.descriptors.map((descriptor) => descriptor.id)) + 1
-    const leader = this.leaders.get(range) as NodeId
-    this.leaders.set(child, leader)
+    const child = childId ?? Math.max(...this.descriptors.map((descriptor) => descriptor.id)) + 1
+    this.leaders.set(child, this.leaders.get(range) as NodeId)
+    const table = new Map<number, ClientResults>()
+    for (const [client, { ackedBelow, results }] of this.sessions.get(range) ?? []) {
+      table.set(client, { ackedBelow, results: new Map(results) })
+    }
+    this.sessions.set(child, table)
     this.descriptors.splice(
       index,
       1,
       { ...parent, end: at, boundsVersion },
       { ...parent, id: child, start: at, boundsVersion },
     )
-  }
-}
-
-function holds(view: CommandView, present: Pair | undefined): boolean {
-  switch (view.condition) {
-    case conditions.none:
-      return true
-    case conditions.versionEquals:
-      return present !== undefined && present.version === view.expectedVersion
-    case conditions.absent:
-      return present === undefined
-    default:
-      return present !== undefined && equalBytes(present.value, view.expectedValue)
   }
 }

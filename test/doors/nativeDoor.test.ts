@@ -41,6 +41,7 @@ function rangeOf(doors: Doors, position: Uint8Array) {
   return found.at(-1) as (typeof found)[number]
 }
 
+const plain = { maxStalenessMs: 0, atLeast: 0, anyReplica: false }
 let sequence = 0
 
 function put(doors: Doors, key: Uint8Array, value: Uint8Array, position = hashPosition(1, key)) {
@@ -53,6 +54,7 @@ function put(doors: Doors, key: Uint8Array, value: Uint8Array, position = hashPo
     ackedBelow: 0,
     expiresAt: 2 ** 50,
     expectedVersion: 0,
+    ttl: 0,
     position,
     value,
     expectedValue: new Uint8Array(0),
@@ -66,6 +68,7 @@ const get = (doors: Doors, key: string) => {
   const { id: range } = rangeOf(doors, position)
   return {
     _tag: "Get",
+    ...plain,
     id: ++sequence,
     range,
     deadlineMs: 1000,
@@ -138,7 +141,7 @@ describe("native door", () => {
       const healthy = await open(doors)
       const turnedAway: ReadonlyArray<readonly [Uint8Array, string]> = [
         [utf8("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "limit is 4096 bytes"],
-        [frame((writer) => writeHello(writer, 9)), "version 9"],
+        [frame((writer) => writeHello(writer, { version: 9 })), "version 9"],
         [concatBytes(Uint8Array.from([5, 0, 0, 0]), utf8("hello")), "not a Kvorum client"],
         [concatBytes(Uint8Array.from([1, 0, 0, 0]), utf8("K")), "not understood"],
       ]
@@ -276,7 +279,10 @@ describe("native door", () => {
       const raw = await open(doors, 2)
       const routes = await ask(raw, { _tag: "AskRoutes", id: 5 })
       expect(routes._tag === "Routes" && routes.routes.ranges.length).toBe(6)
-      expect(routes._tag === "Routes" && routes.routes.namespaces[0]?.name).toBe("default")
+      expect(routes._tag === "Routes" && routes.routes.namespaces.map(({ name }) => name)).toEqual([
+        "system",
+        "default",
+      ])
       const status = await ask(raw, { _tag: "AskStatus", id: 6 })
       expect(status._tag === "Status" && status.status.id).toBe(2)
     }))
@@ -291,6 +297,7 @@ describe("native door", () => {
       const lower = hashPosition(1, utf8("{t}a"))
       const scan = {
         _tag: "Scan",
+        ...plain,
         id: 1,
         range: rangeOf(doors, lower).id,
         deadlineMs: 1000,
@@ -307,6 +314,47 @@ describe("native door", () => {
       const cut = await ask(raw, { ...scan, prefix: utf8("{t}a") })
       expect(cut._tag === "Page" && cut.entries.length).toBe(2)
       expect(cut._tag === "Page" && text((cut.next as Uint8Array).subarray(6))).toBe("{t}a2")
+    }))
+
+  test("an order goes to the control plane, and its answer, sooner or later, to its connection", () =>
+    withDoors({ nodes: 1 }, async (doors) => {
+      const raw = await open(doors)
+      doors.cluster.administer = ({ verb, args, deadlineMs }, reply) => {
+        if (verb === "wrong") {
+          const message = "nobody knows how"
+          return reply({ _tag: "Refused", refusal: { _tag: "InvalidRequest", message } })
+        }
+        setTimeout(() => reply({ _tag: "Done", result: { args, deadlineMs } }), 20)
+      }
+      const order = {
+        _tag: "Admin",
+        id: 7,
+        deadlineMs: 200_000,
+        args: { range: [1, null] },
+      } as const
+      raw.write(requestFrame({ ...order, verb: "slow" }))
+      expect(await ask(raw, { ...order, id: 8, verb: "wrong" })).toMatchObject({
+        _tag: "Refused",
+        refusal: { _tag: "InvalidRequest", message: "nobody knows how" },
+      })
+      await raw.until(() => raw.frames.length > 0)
+      expect(readAnswer(raw.frames.shift() as Uint8Array)).toEqual({
+        id: 7,
+        answer: { _tag: "Admin", result: { args: { range: [1, null] }, deadlineMs: 200_000 } },
+      })
+    }))
+
+  test("a range is changed over a connection whose hello says that it is a node's", () =>
+    withDoors({ nodes: 1 }, async (doors) => {
+      const change = { _tag: "Transfer", to: 1 } as const
+      const request = { _tag: "Range", id: 3, range: 1, deadlineMs: 1000, change } as const
+      const outside = await open(doors)
+      expect(JSON.stringify(refusal(await ask(outside, request)))).toContain("cluster itself")
+      const inside = await RawSocket.connect(doors.endpoint(1))
+      inside.write(frame((writer) => writeHello(writer, { internal: true })))
+      await inside.until(() => inside.frames.length === 1)
+      inside.frames.length = 0
+      expect(await ask(inside, request)).toMatchObject({ _tag: "Changed", descriptor: { id: 1 } })
     }))
 
   test("a connection without a handshake, and one too many, are told so and closed", () =>

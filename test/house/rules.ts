@@ -7,6 +7,7 @@ const directions: Readonly<Record<string, ReadonlyArray<string>>> = {
   "main.ts": ["cli"],
   cli: [
     "Node.ts",
+    "admin",
     "doors",
     "doctor",
     "server",
@@ -20,7 +21,8 @@ const directions: Readonly<Record<string, ReadonlyArray<string>>> = {
     "main.ts",
     "Node.ts",
   ],
-  "Node.ts": ["doors", "server", "wire", "lib", "types.ts", "Errors.ts"],
+  "Node.ts": ["admin", "doors", "server", "wire", "lib", "types.ts", "Errors.ts"],
+  admin: ["client", "server", "disk", "wire", "lib", "types.ts", "Errors.ts"],
   doctor: ["server", "journal", "lsm", "disk", "lib", "types.ts"],
   doors: ["server", "wire", "lib", "types.ts", "Errors.ts", "Metrics.ts"],
   server: [

@@ -94,7 +94,7 @@ function regexEnd(source: string, start: number): number {
  */
 export function importsOf(path: string, code: string): ReadonlyArray<ImportedModule> {
   const pattern =
-    /(?:\bfrom\s*|\bimport\s*|\bimport\s*\(\s*|\brequire\s*\(\s*|\bnew\s+URL\s*\(\s*)(["'])([^"'\n]+)\1/g
+    /(?:(?<!["'])\bfrom\s*|\bimport\s*|\bimport\s*\(\s*|\brequire\s*\(\s*|\bnew\s+URL\s*\(\s*)(["'])([^"'\n]+)\1/g
   const found: Array<ImportedModule> = []
   for (const match of code.matchAll(pattern)) {
     const specifier = match[2] as string

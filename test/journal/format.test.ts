@@ -24,7 +24,14 @@ function goldenBatch(): Uint8Array {
   writeRecord(writer, { ...fields, previousTerm: 5 }, utf8("value"))
   const lsn = 2 ** 40 + 64
   const lengthBytes = writer.length
-  const header = { lengthBytes, recordCount: 1, checkpointCount: 0, lsn, durableLsn: lsn - 7 }
+  const header = {
+    lengthBytes,
+    recordCount: 1,
+    checkpointCount: 0,
+    standingCount: 0,
+    lsn,
+    durableLsn: lsn - 7,
+  }
   patchBatchHeader(writer, header)
   sealRecords(writer, lsn)
   return writer.take()
@@ -37,8 +44,8 @@ describe("stored bytes do not change", () => {
     expect(toHex(bytes)).toBe(
       [
         "4b56524d4a524e4c",
-        "01000000",
-        "d3086aea",
+        "02000000",
+        "aa3cd5cc",
         "0700000000000000",
         "0000000000010000",
         "0010000000000000",

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test"
 import { Batch } from "../../src/journal/batch.ts"
 import { JournalGroup } from "../../src/journal/group.ts"
-import { Journal } from "../../src/journal/journal.ts"
 import { Recovery } from "../../src/journal/recovery.ts"
 import { Replay } from "../../src/journal/replay.ts"
+import { Turnover } from "../../src/journal/turnover.ts"
 import { runJournalCrashSweep, runJournalLife } from "./crashSweep.ts"
 
 /** A class's methods, private ones too, to be replaced for the length of a test. */
@@ -29,7 +29,7 @@ interface SegmentsView {
 const mutants: ReadonlyArray<Mutant> = [
   {
     name: "middle segment deleted first",
-    target: Journal.prototype,
+    target: Turnover.prototype,
     method: "deletable",
     replacement: () =>
       function (this: { segments: SegmentsView }) {
@@ -38,7 +38,7 @@ const mutants: ReadonlyArray<Mutant> = [
   },
   {
     name: "segment deleted before the next checkpoint is durable",
-    target: Journal.prototype,
+    target: Turnover.prototype,
     method: "deletable",
     replacement: () =>
       function (this: { segments: SegmentsView }) {
@@ -118,7 +118,7 @@ const mutants: ReadonlyArray<Mutant> = [
 /** What the crash tests say of the journal as it is now: the first failure, or undefined. */
 function firstFailure(): unknown {
   try {
-    for (let seed = 0; seed < 250; seed++) runJournalLife(seed, 2000)
+    for (let seed = 0; seed < 300; seed++) runJournalLife(seed, 2000)
     runJournalCrashSweep({ seed: 1, steps: 300, randomLosses: 2 })
     return undefined
   } catch (error) {

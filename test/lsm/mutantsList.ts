@@ -247,14 +247,14 @@ export const engineMutants: ReadonlyArray<EngineMutant> = [
   mutant(
     "a torn tail of the journal is left as it is",
     "journal/recovery.ts",
-    "    this.cleanTail(position, scan)\n",
+    "    this.cleanTail(position, end)\n",
     "",
   ),
   mutant(
     "a hole in the journal is taken for its end",
     "journal/recovery.ts",
-    "      throw hole(segment, scan.bad)\n    }",
-    "    }",
+    "      const holeEnd = Math.min(span.end, statedEnd)\n",
+    "      if (statedEnd > 0) return { end: span.offset, isLast: true }\n      const holeEnd = Math.min(span.end, statedEnd)\n",
   ),
   mutant(
     "the journal lets go of what only a memtable holds",

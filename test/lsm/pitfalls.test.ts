@@ -35,8 +35,8 @@ const pitfalls: ReadonlyArray<{
     pitfall: "corruption in the middle is taken for the end",
     tests: [
       [
-        "journal/recovery",
-        "a flipped bit below a stated durable LSN is refused by place, else a torn tail",
+        "journal/holes",
+        "wherever the bit flips, its group says which entries it lost, and nobody is in doubt",
       ],
       [
         "lsm/damage",

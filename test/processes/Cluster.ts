@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:f
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { bunPath, kvorum, mainPath, root } from "./Command.ts"
+import { proxyHost } from "./PeerProxy.ts"
 import { freePortBase } from "./Ports.ts"
 
 /**
@@ -171,8 +172,16 @@ export class NodeSet {
   private readonly children = new Map<number, Bun.Subprocess<"pipe", "pipe", "pipe">>()
   private readonly outputs = new Map<number, ReadonlyArray<Output>>()
 
-  constructor(options: { readonly nodes: number; readonly directory: string }) {
+  private readonly behindProxy: boolean
+
+  constructor(options: {
+    readonly nodes: number
+    readonly directory: string
+    /** Others know a node by the address of a proxy that stands before it (PeerProxy.ts). */
+    readonly behindProxy?: boolean
+  }) {
     this.nodes = options.nodes
+    this.behindProxy = options.behindProxy === true
     this.directory = options.directory
     this.portBase = freePortBase(options.nodes)
     this.endpoints = endpointsOf(this.portBase, options.nodes)
@@ -187,10 +196,14 @@ export class NodeSet {
   }
 
   start(id: number): void {
-    const members = this.ids.map((other) => `${other}=127.0.0.1:${this.portBase + 100 + other}`)
+    const hostOf = (other: number) => (this.behindProxy ? proxyHost(other) : "127.0.0.1")
+    const members = this.ids.map(
+      (other) => `${other}=${hostOf(other)}:${this.portBase + 100 + other}`,
+    )
     const data = join(this.directory, `n${id}`)
     mkdirSync(this.directory, { recursive: true })
     const words = ["serve", "--id", String(id), "--data", data, "--cluster", members.join(",")]
+    if (this.behindProxy) words.push("--host", "127.0.0.1")
     const child = Bun.spawn([bunPath, mainPath, ...words, "--stop-with-stdin"], {
       stdin: "pipe",
       stdout: "pipe",
@@ -225,6 +238,11 @@ export class NodeSet {
 
   kill(ids: ReadonlyArray<number>): void {
     for (const id of ids) this.children.get(id)?.kill("SIGKILL")
+  }
+
+  /** For example SIGSTOP; one that was stopped can still be killed. */
+  signal(id: number, signal: NodeJS.Signals): void {
+    this.children.get(id)?.kill(signal)
   }
 
   async killed(ids: ReadonlyArray<number>): Promise<void> {

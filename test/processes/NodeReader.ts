@@ -26,6 +26,7 @@ export class NodeReader {
         host,
         port: Number(port),
         handshakeTimeoutMs: 5000,
+        internal: false,
         nowMs: () => performance.now(),
         events: {
           opened: (opened) => {
@@ -73,6 +74,9 @@ export class NodeReader {
       range,
       deadlineMs: 5000,
       level: "local",
+      maxStalenessMs: 0,
+      atLeast: 0,
+      anyReplica: false,
       boundsVersion,
       position,
     })

@@ -33,8 +33,10 @@ const receipt = {
   node: expect.stringMatching(/^n[123]$/),
   role: "leader",
   range: expect.any(Number),
+  replica: expect.any(Number),
   term: expect.any(Number),
   index: expect.any(Number),
+  staleBoundMs: 0,
 }
 
 describe("put, get and delete", () => {
@@ -291,6 +293,7 @@ describe("the cluster", () => {
       term: expect.any(Number),
       index: expect.any(Number),
       replicas: ["n1", "n2", "n3"],
+      roles: ["voter", "voter", "voter"],
     })
     for (let i = 1; i < ranges.length; i++)
       expect(ranges[i]?.start).toBe(ranges[i - 1]?.end as string)

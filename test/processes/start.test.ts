@@ -224,7 +224,7 @@ describe("a start is refused with one line and exit code 1, and changes nothing"
 
 describe("when a process dies", () => {
   test("a node: start says so, with a command that brings it back", async () => {
-    const cluster = await started({ nodes: 3, ephemeral: true })
+    const cluster = await started({ nodes: 3, data: join(folder(), "data") })
     const { nodes } = await statusOf(cluster.endpoints)
     const victim = nodes.find(({ id }) => id === "n2")
     process.kill((victim as { pid: number }).pid, "SIGKILL")
@@ -346,7 +346,7 @@ describe("serve", () => {
     const join3 = await kvorum(["serve", "--data", fresh, "--id", "3", "--cluster", members])
     expect(join3).toMatchObject({ code: 1, stdout: "" })
     expect(join3.stderr).toContain(
-      "belongs to a running cluster of n1, n2: joining a running cluster",
+      "belongs to a running cluster of n1, n2: a further node joins it with --join",
     )
     expect(existsSync(fresh)).toBe(false)
     await cluster.stop("SIGTERM")

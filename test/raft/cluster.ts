@@ -2,18 +2,19 @@ import { assert } from "../../src/lib/assert.ts"
 import { ByteReader } from "../../src/lib/byteReader.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import { describeMessage, describeReady, describeRole } from "../../src/raft/describe.ts"
+import { describeMessage } from "../../src/raft/describe.ts"
 import { readMessage, writeMessage } from "../../src/raft/layout.ts"
-import type { Entry, HardState, Message } from "../../src/raft/message.ts"
+import { isJoint, type Membership, stepTowards } from "../../src/raft/membership.ts"
+import type { Entry, Message } from "../../src/raft/message.ts"
 import { RaftNode, type RaftOptions } from "../../src/raft/raftNode.ts"
-import type { ConfirmedRead, Ready } from "../../src/raft/ready.ts"
-import { MemoryLog } from "./memoryLog.ts"
+import { lastMembership, membersData } from "./members.ts"
+import { TestReplica } from "./testReplica.ts"
 
 export const tickMs = 30
 
 export type RaftSettings = Omit<
   RaftOptions,
-  "id" | "voters" | "storage" | "hardState" | "appliedIndex" | "prng" | "nowMs"
+  "id" | "membership" | "storage" | "hardState" | "appliedIndex" | "prng" | "nowMs"
 >
 
 export const defaultSettings: RaftSettings = {
@@ -21,6 +22,8 @@ export const defaultSettings: RaftSettings = {
   electionTicksMax: 20,
   heartbeatTicks: 2,
   voteSilenceMs: 300,
+  leaseMs: 0,
+  clockSlipMs: 20,
   preVote: true,
   checkQuorum: true,
   maxInflightAppends: 256,
@@ -30,135 +33,14 @@ export const defaultSettings: RaftSettings = {
 }
 
 /**
- * One replica with a disk that loses what is not yet durable, and a state machine that is a list.
- */
-export class TestReplica {
-  readonly id: number
-  private readonly cluster: TestCluster
-  node: RaftNode
-  up = true
-  nowMs = 0
-  /** What a crash leaves. */
-  durableLog = new MemoryLog()
-  durableState: HardState = { term: 0, vote: 0, commit: 0 }
-  /** What the core reads: written at once, or only when durable. */
-  visibleLog: MemoryLog
-  writesVisibleAtOnce = false
-  /** Writes wait for `persist`. */
-  holdsWrites = false
-  private pending: Array<Ready> = []
-  /** Applied entries from 1, and as far as a crash finds them applied. */
-  applied: Array<Entry> = []
-  reads: Array<ConfirmedRead> = []
-  readsLost: Array<number> = []
-  wanted: Array<number> = []
-
-  constructor(cluster: TestCluster, id: number) {
-    this.cluster = cluster
-    this.id = id
-    this.visibleLog = this.durableLog.clone()
-    this.node = this.start()
-  }
-
-  private start(): RaftNode {
-    return new this.cluster.Node({
-      ...this.cluster.settings,
-      id: this.id,
-      voters: this.cluster.voters,
-      storage: this.visibleLog,
-      hardState: this.durableState,
-      appliedIndex: this.applied.length,
-      prng: this.cluster.prng.fork(),
-      nowMs: this.nowMs,
-    })
-  }
-
-  get pendingWrites(): number {
-    return this.pending.length
-  }
-
-  /**
-   * Everything not durable is gone; of what was applied, the log prefix up to `keepApplied` is
-   * kept.
-   */
-  crash(keepApplied = this.applied.length): void {
-    assert(keepApplied >= this.durableLog.firstIndex - 1, "the state machine lost a snapshot")
-    this.up = false
-    this.pending = []
-    this.applied.length = Math.min(this.applied.length, keepApplied)
-    this.visibleLog = this.durableLog.clone()
-  }
-
-  restart(): void {
-    this.up = true
-    this.node = this.start()
-  }
-
-  /** Carries out what the core asks for, until it asks for nothing more. */
-  settle(): void {
-    while (this.up && this.node.hasReady()) this.take(this.node.ready())
-  }
-
-  private take(ready: Ready): void {
-    for (const line of describeReady(this.id, ready)) this.cluster.trace(line)
-    for (const message of ready.messages) this.cluster.send(message)
-    if (this.writesVisibleAtOnce) this.visibleLog.append(ready.entries)
-    const writes = ready.hardState !== undefined || ready.entries.length > 0
-    if (writes || ready.messagesAfterPersist.length > 0) this.pending.push(ready)
-    if (!this.holdsWrites) while (this.persist()) {}
-    for (const entry of ready.committed) this.apply(entry)
-    if (ready.committed.length > 0) this.node.applied(this.applied.length)
-    this.reads.push(...ready.reads)
-    this.readsLost.push(...ready.readsLost)
-    this.wanted.push(...ready.snapshotsWanted)
-    if (ready.snapshot !== undefined) this.cluster.install(this, ready.snapshot)
-  }
-
-  private apply(entry: Entry): void {
-    assert(entry.index === this.applied.length + 1, `${entry.index} applied out of order`)
-    assert(this.durableLog.term(entry.index) === entry.term, `${entry.index} applied, not durable`)
-    this.applied.push(entry)
-    this.cluster.everApplied[entry.index - 1] = entry
-    this.cluster.onApply(this, entry)
-  }
-
-  /** The oldest write becomes durable; false when there is none. */
-  persist(): boolean {
-    const write = this.pending.shift()
-    if (write === undefined) return false
-    const { hardState, entries, messagesAfterPersist } = write
-    if (hardState !== undefined) this.durableState = hardState
-    this.durableLog.append(entries)
-    if (!this.writesVisibleAtOnce) this.visibleLog.append(entries)
-    const last = entries.at(-1)
-    if (last !== undefined) this.node.persisted(last.index, last.term)
-    for (const message of messagesAfterPersist) {
-      if (message.to === this.id) this.stepTraced(message)
-      else this.cluster.send(message)
-    }
-    return true
-  }
-
-  stepTraced(message: Message): void {
-    this.changing(() => this.node.step(message, this.nowMs))
-  }
-
-  /** Runs an input, and traces the change of role that it makes. */
-  changing(input: () => void): void {
-    const before = describeRole(this.node)
-    input()
-    const after = describeRole(this.node)
-    if (before !== after) this.cluster.trace(`${before} => ${after}`)
-    this.cluster.onChange(this)
-  }
-}
-
-/**
  * Replicas that a test moves by hand: messages wait in one list until they are delivered, in order
  * or not. Every message passes through its binary form.
  */
 export class TestCluster {
-  readonly voters: ReadonlyArray<number>
+  /** All replicas, members or not. */
+  readonly ids: ReadonlyArray<number>
+  /** In force at index 0. */
+  readonly initial: Membership
   readonly settings: RaftSettings
   readonly prng: Prng
   readonly Node: new (
@@ -177,15 +59,19 @@ export class TestCluster {
 
   constructor(options: {
     readonly nodes: number
+    /** The first so many are voters at the start; else all. */
+    readonly voters?: number
     readonly seed?: number
     readonly settings?: Partial<RaftSettings>
     readonly Node?: new (options: RaftOptions) => RaftNode
   }) {
-    this.voters = Array.from({ length: options.nodes }, (_, i) => i + 1)
+    this.ids = Array.from({ length: options.nodes }, (_, i) => i + 1)
+    const voters = this.ids.slice(0, options.voters ?? options.nodes)
+    this.initial = { voters, outgoing: [], learners: [] }
     this.settings = { ...defaultSettings, ...options.settings }
     this.prng = new Prng(options.seed ?? 1)
     this.Node = options.Node ?? RaftNode
-    this.replicas = this.voters.map((id) => new TestReplica(this, id))
+    this.replicas = this.ids.map((id) => new TestReplica(this, id))
   }
 
   replica(id: number): TestReplica {
@@ -251,7 +137,7 @@ export class TestCluster {
   }
 
   isolate(id: number): void {
-    for (const other of this.voters) {
+    for (const other of this.ids) {
       this.cut.add(`${id}>${other}`)
       this.cut.add(`${other}>${id}`)
     }
@@ -272,9 +158,12 @@ export class TestCluster {
   tick(id: number): void {
     const replica = this.replica(id)
     replica.nowMs += tickMs
-    if (!replica.up) return
-    replica.changing(() => replica.node.tick(replica.nowMs))
-    replica.settle()
+    replica.tick()
+  }
+
+  /** The same time passes everywhere, as each clock shows it. */
+  passTime(durationMs: number): void {
+    for (const replica of this.replicas) replica.passTime(durationMs)
   }
 
   /** Time passes for everyone, without ticks. */
@@ -285,20 +174,43 @@ export class TestCluster {
   /** Ticks everyone and delivers everything, as often as said. */
   run(ticks: number): void {
     for (let i = 0; i < ticks; i++) {
-      for (const id of this.voters) this.tick(id)
+      for (const id of this.ids) this.tick(id)
       this.stabilize()
     }
   }
 
-  propose(id: number, text: string): number | "overloaded" | undefined {
+  propose(id: number, text: string): ReturnType<RaftNode["propose"]> {
     const index = this.node(id).propose(new TextEncoder().encode(text))
     this.replica(id).settle()
     return index
   }
 
-  read(id: number, context: number): boolean {
-    const accepted = this.node(id).readIndex(context)
+  /** One step towards the voters and learners wanted; leaving joint follows by itself. */
+  change(
+    id: number,
+    voters: ReadonlyArray<number>,
+    learners: ReadonlyArray<number> = [],
+  ): ReturnType<RaftNode["proposeMembership"]> {
+    const { node } = this.replica(id)
+    if (isJoint(node.membership)) return "pending"
+    const next = stepTowards(node.membership, { voters, learners })
+    const result = node.proposeMembership(next, membersData(next))
     this.replica(id).settle()
+    return result
+  }
+
+  transfer(id: number, to: number): boolean {
+    const accepted = this.node(id).transferLeadership(to)
+    this.replica(id).settle()
+    return accepted
+  }
+
+  /** With `stale` the leader has not looked at its clocks since its last input. */
+  read(id: number, context: number, stale = false): boolean {
+    const replica = this.replica(id)
+    if (!stale) replica.node.observeClocks(replica.nowMs, replica.wallMs)
+    const accepted = replica.node.readIndex(context)
+    replica.settle()
     return accepted
   }
 
@@ -335,8 +247,12 @@ export class TestCluster {
     // The barrier: all earlier writes are durable first.
     while (replica.persist()) {}
     replica.applied = state
+    replica.baseMembership = this.initial
+    const membership = lastMembership(state) ?? this.initial
     replica.durableLog.resetTo(snapshot.index, snapshot.term)
     replica.visibleLog.resetTo(snapshot.index, snapshot.term)
-    replica.changing(() => replica.node.snapshotInstalled(snapshot.index, snapshot.term))
+    replica.changing(() =>
+      replica.node.snapshotInstalled(snapshot.index, snapshot.term, membership),
+    )
   }
 }

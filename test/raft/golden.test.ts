@@ -6,6 +6,6 @@ import { runScript } from "./script.ts"
 goldenScripts({
   of: "the raft core",
   directory: join(import.meta.dir, "golden"),
-  atLeast: 15,
+  atLeast: 60,
   run: runScript,
 })

@@ -3,7 +3,13 @@ import { ByteReader, MalformedBytes } from "../../src/lib/byteReader.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { readMessage, writeMessage } from "../../src/raft/layout.ts"
-import { type Entry, entryKinds, type Message } from "../../src/raft/message.ts"
+import {
+  type Membership,
+  membershipInEntry,
+  readMembership,
+  writeMembership,
+} from "../../src/raft/membership.ts"
+import { type Entry, type EntryKind, entryKinds, type Message } from "../../src/raft/message.ts"
 
 const interesting = [0, 1, 2, 255, 256, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 12, 2 ** 53 - 1]
 
@@ -15,17 +21,31 @@ function drawId(prng: Prng): number {
   return prng.pick([1, 2, 7, 2 ** 31, 2 ** 32 - 2, 2 ** 32 - 1])
 }
 
+function drawMembership(prng: Prng): Membership {
+  const draw = (candidates: ReadonlyArray<number>) => candidates.filter(() => prng.chance(0.5))
+  const voters = [...draw([1, 2, 3]), 4]
+  const outgoing = prng.chance(0.5) ? draw([1, 2, 4, 5, 2 ** 31]) : []
+  return { voters, outgoing, learners: draw([6, 7, 2 ** 32 - 1]) }
+}
+
+function drawData(prng: Prng, kind: EntryKind): Uint8Array {
+  const bytes = Uint8Array.from({ length: prng.int(0, 40) }, () => prng.int(0, 255))
+  if (kind !== entryKinds.members) return bytes
+  const writer = new ByteWriter()
+  writer.u64(drawNumber(prng))
+  writeMembership(writer, drawMembership(prng))
+  writer.raw(bytes)
+  return writer.take()
+}
+
 function drawEntries(prng: Prng, after: Entry, highest: number): ReadonlyArray<Entry> {
   const entries: Array<Entry> = []
   let { term } = after
   for (let count = prng.int(0, 5); count > 0; count--) {
     term = Math.min(highest, term + prng.int(0, 2))
-    entries.push({
-      index: after.index + entries.length + 1,
-      term,
-      kind: prng.pick([entryKinds.empty, entryKinds.commands]),
-      data: Uint8Array.from({ length: prng.int(0, 40) }, () => prng.int(0, 255)),
-    })
+    const kind = prng.pick(Object.values(entryKinds))
+    const index = after.index + entries.length + 1
+    entries.push({ index, term, kind, data: drawData(prng, kind) })
   }
   return entries
 }
@@ -35,12 +55,13 @@ function drawMessage(prng: Prng): Message {
   const envelope = { from: drawId(prng), to: drawId(prng), term }
   const flag = () => prng.chance(0.5)
   const number = () => drawNumber(prng)
-  switch (prng.int(1, 7)) {
+  switch (prng.int(1, 10)) {
     case 1:
       return {
         _tag: "VoteRequest",
         ...envelope,
         preVote: flag(),
+        transfer: flag(),
         lastIndex: number(),
         lastTerm: number(),
       }
@@ -73,6 +94,18 @@ function drawMessage(prng: Prng): Message {
       return { _tag: "Heartbeat", ...envelope, commit: number(), round: number() }
     case 6:
       return { _tag: "HeartbeatResponse", ...envelope, round: number() }
+    case 7:
+      return { _tag: "TimeoutNow", ...envelope }
+    case 8:
+      return { _tag: "ReadIndexRequest", ...envelope, session: drawId(prng), context: number() }
+    case 9:
+      return {
+        _tag: "ReadIndexResponse",
+        ...envelope,
+        session: drawId(prng),
+        context: number(),
+        index: number(),
+      }
     default:
       return { _tag: "SnapshotOffer", ...envelope, index: number(), indexTerm: number() }
   }
@@ -126,6 +159,63 @@ describe("the layout of raft messages", () => {
         "02000000" + // of two bytes
         "aabb",
     )
+  })
+
+  test("the bytes of a membership, and of an entry that holds one, are fixed", () => {
+    const writer = new ByteWriter()
+    writer.u64(9)
+    writeMembership(writer, { voters: [1, 2, 4], outgoing: [1, 2, 3], learners: [258] })
+    const bytes = writer.take()
+    expect(Buffer.from(bytes).toString("hex")).toBe(
+      "0900000000000000" + // base stamp
+        "030301" + // voters, outgoing, learners
+        "010000000200000004000000" +
+        "010000000200000003000000" +
+        "02010000",
+    )
+    expect(membershipInEntry(bytes)).toEqual({
+      voters: [1, 2, 4],
+      outgoing: [1, 2, 3],
+      learners: [258],
+    })
+  })
+
+  test("a membership that cannot be is refused, from bytes and as an entry", () => {
+    const encoded = (...lists: ReadonlyArray<ReadonlyArray<number>>) => {
+      const writer = new ByteWriter()
+      for (const list of lists) writer.u8(list.length)
+      for (const list of lists) for (const replica of list) writer.u32(replica)
+      return writer.take()
+    }
+    const many = Array.from({ length: 40 }, (_, i) => i + 1)
+    const wrong = [
+      encoded([], [], []),
+      encoded([2, 1], [], []),
+      encoded([1, 1], [], []),
+      encoded([0], [], []),
+      encoded([1], [], [1]),
+      encoded([1], [2], [2]),
+      encoded(many, many, []),
+      encoded([1, 2], [], []).subarray(0, 8),
+    ]
+    for (const bytes of wrong) {
+      expect(() => readMembership(new ByteReader(bytes))).toThrow(MalformedBytes)
+      const data = Uint8Array.from([...new Uint8Array(8), ...bytes])
+      const entry: Entry = { index: 1, term: 1, kind: entryKinds.members, data }
+      const message: Message = {
+        _tag: "AppendRequest",
+        from: 1,
+        to: 2,
+        term: 1,
+        previousIndex: 0,
+        previousTerm: 0,
+        commit: 0,
+        entries: [entry],
+      }
+      expect(() => decode(encode(message))).toThrow(MalformedBytes)
+    }
+    const joint = readMembership(new ByteReader(encoded([1], [1], [2])))
+    expect(joint).toEqual({ voters: [1], outgoing: [1], learners: [2] })
   })
 
   test("data outlives the buffer that it came in", () => {

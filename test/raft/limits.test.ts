@@ -30,7 +30,7 @@ function agedCluster(index: number, term: number, settings: Partial<RaftSettings
       new RaftNode({
         ...cluster.settings,
         id: replica.id,
-        voters: cluster.voters,
+        membership: cluster.initial,
         storage: replica.visibleLog,
         hardState: replica.durableState,
         appliedIndex: index,
@@ -43,7 +43,7 @@ function agedCluster(index: number, term: number, settings: Partial<RaftSettings
 
 describe("the limits of the core", () => {
   for (const start of [2 ** 31 - 2, 2 ** 32 - 2, 2 ** 53 - 20]) {
-    test(`a group works on past term and index ${start}`, () => {
+    test(`pitfall 16: a group works on past term and index ${start}`, () => {
       const [leader, follower] = agedCluster(start, start) as [RaftNode, RaftNode]
       leader.campaign()
       const term = start + 1
@@ -61,12 +61,12 @@ describe("the limits of the core", () => {
     })
   }
 
-  test("a replica whose terms are used up stops, and does not wrap around", () => {
+  test("pitfall 16: a replica whose terms are used up stops, and does not wrap around", () => {
     const [replica] = agedCluster(10, Number.MAX_SAFE_INTEGER) as [RaftNode]
     expect(() => replica.campaign()).toThrow("terms are used up")
   })
 
-  test("a leader cut off takes only so much, and more when it commits", () => {
+  test("pitfall 42: a leader cut off takes only so much, and more when it commits", () => {
     const cluster = plainCluster(RaftNode, 3, { maxUncommittedBytes: 1000 })
     leadBy(cluster, 1)
     const leader = cluster.node(1)
@@ -134,12 +134,40 @@ describe("the limits of the core", () => {
     expect([held.entries, held.messagesAfterPersist].map(({ length }) => length)).toEqual([1, 1])
   })
 
-  test("a message from a stranger to the group, or for another replica, changes nothing", () => {
-    const cluster = plainCluster(RaftNode, 3)
-    const node = cluster.node(2)
-    node.step(askVote("9>2@7", "9@7"), 0)
-    expect([node.term, node.hasReady()]).toEqual([0, false])
+  test("a message for another replica is a mistake of the caller", () => {
+    const { node } = plainCluster(RaftNode, 3).replica(2)
     expect(() => node.step(askVote("1>3@7", "9@7"), 0)).toThrow("came to 2")
+  })
+
+  test("a leader takes no answers of strangers", () => {
+    const cluster = plainCluster(RaftNode, 3)
+    leadBy(cluster, 1)
+    give(cluster, accepted("9>1@1", 1), accepted("8>1@1", 1), echo("9>1@1", 1))
+    expect(cluster.node(1).commitIndex).toBe(0)
+    expect(
+      cluster
+        .node(1)
+        .progress()
+        .map(({ replica }) => replica),
+    ).toEqual([1, 2, 3])
+  })
+
+  test("reads that other replicas ask for have a limit, and make room when they are answered", () => {
+    const cluster = plainCluster(RaftNode, 3)
+    leadBy(cluster, 1)
+    give(cluster, accepted("2>1@1", 1))
+    const ask = (context: number) =>
+      cluster
+        .node(1)
+        .step({ _tag: "ReadIndexRequest", from: 3, to: 1, term: 1, session: 7, context }, 0)
+    const answered = (round: number) =>
+      give(cluster, echo("2>1@1", round)).filter(({ _tag }) => _tag === "ReadIndexResponse").length
+    for (let context = 1; context <= 2000; context++) ask(context)
+    cluster.replica(1).settle()
+    expect(answered(1)).toBe(1024)
+    for (let context = 1; context <= 10; context++) ask(context)
+    cluster.replica(1).settle()
+    expect(answered(2)).toBe(10)
   })
 
   test("an idle leader or follower has nothing ready between heartbeats", () => {

@@ -41,7 +41,14 @@ export function entry(text: string): Entry {
 
 export function askVote(route: string, last: string, preVote = false): VoteRequest {
   const { index, term } = position(last)
-  return { _tag: "VoteRequest", ...envelope(route), preVote, lastIndex: index, lastTerm: term }
+  return {
+    _tag: "VoteRequest",
+    ...envelope(route),
+    preVote,
+    transfer: false,
+    lastIndex: index,
+    lastTerm: term,
+  }
 }
 
 export function vote(route: string, granted: boolean, preVote = false): VoteResponse {
@@ -132,7 +139,7 @@ export function give(
 /** Replica 1 of a new cluster becomes leader of the term given, by votes made up here. */
 export function leadBy(cluster: TestCluster, term: number): void {
   while (cluster.node(1).term < term) cluster.campaign(1)
-  const needed = cluster.voters.length >> 1
+  const needed = cluster.ids.length >> 1
   for (let voter = 2; voter <= needed + 1; voter++) give(cluster, vote(`${voter}>1@${term}`, true))
   cluster.network = []
 }

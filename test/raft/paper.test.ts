@@ -1,11 +1,13 @@
 import { describe, expect, test } from "bun:test"
 import { RaftNode } from "../../src/raft/raftNode.ts"
 import { figure2Rules } from "./figure2Rules.ts"
+import { leaseRules } from "./leaseRules.ts"
+import { membershipRules } from "./membershipRules.ts"
 import { paperRules } from "./paperRules.ts"
 import { plantedBugs } from "./plantedBugs.ts"
 import { thesisRules } from "./thesisRules.ts"
 
-const rules = [...figure2Rules, ...paperRules, ...thesisRules]
+const rules = [...figure2Rules, ...paperRules, ...thesisRules, ...membershipRules, ...leaseRules]
 
 describe("each rule of the literature that the core follows", () => {
   for (const rule of rules) test(rule.name, () => rule.check(RaftNode))

@@ -3,6 +3,10 @@ import type {
   Entry,
   HardState,
   Message,
+  ReadIndexRequest,
+  ReadIndexResponse,
+  TimeoutNow,
+  VoteRequest,
   VoteResponse,
 } from "../../src/raft/message.ts"
 import { RaftNode, type RaftOptions } from "../../src/raft/raftNode.ts"
@@ -57,6 +61,98 @@ export const plantedBugs = {
     protected override acceptAppend(leader: number, index: number): void {
       super.acceptAppend(leader, index)
       this.messages.push(this.messagesAfterPersist.pop() as Message)
+    }
+  },
+  "votes within the silence": class extends RaftNode {
+    protected override get inVoteSilence(): boolean {
+      return false
+    }
+  },
+  "votes for itself within the silence": class extends RaftNode {
+    protected override get mayCampaign(): boolean {
+      return this.mayLead
+    }
+  },
+  "does not campaign once a change leaves it out": class extends RaftNode {
+    protected override get mayLead(): boolean {
+      return this.quorums().some((set) => set.includes(this.id))
+    }
+  },
+  "keeps a membership whose entry was replaced": class extends RaftNode {
+    protected override logTruncated(): void {}
+  },
+  "changes members before an entry of its own term is committed": class extends RaftNode {
+    protected override mayChangeMembers(): boolean {
+      return this.membershipIndex <= this.commitIndex
+    }
+  },
+  "leaves joint before that is committed": class extends RaftNode {
+    protected override mayChangeMembers(): boolean {
+      return this.hasCommittedInTerm
+    }
+  },
+  "asks only the new voters while joint": class extends RaftNode {
+    protected override quorums(): ReadonlyArray<ReadonlyArray<number>> {
+      return [this.membership.voters]
+    }
+  },
+  "counts learners": class extends RaftNode {
+    protected override quorums(): ReadonlyArray<ReadonlyArray<number>> {
+      return super.quorums().map((set) => [...set, ...this.membership.learners])
+    }
+  },
+  "counts itself after its removal": class extends RaftNode {
+    protected override quorums(): ReadonlyArray<ReadonlyArray<number>> {
+      const sets = super.quorums()
+      if (this.role !== "leader" || this.membership.voters.includes(this.id)) return sets
+      return sets.map((set) => (set.includes(this.id) ? set : [...set, this.id]))
+    }
+  },
+  "does not take the membership of a snapshot": class extends RaftNode {
+    protected override membershipInstalled(): void {}
+  },
+  "gives no vote while it believes to be a learner": class extends RaftNode {
+    protected override mayVoteFor(request: VoteRequest): boolean {
+      return this.mayLead && super.mayVoteFor(request)
+    }
+  },
+  "makes a voter of a learner that lacks the log": class extends RaftNode {
+    protected override isCaughtUp(): boolean {
+      return true
+    }
+  },
+  "obeys a TimeoutNow of an earlier term": class extends RaftNode {
+    protected override obeysTimeoutNow(message: TimeoutNow): boolean {
+      return message.term <= this.term && this.role === "follower"
+    }
+  },
+  "waits for a transfer without end": class extends RaftNode {
+    protected override transferIsOverdue(): boolean {
+      return false
+    }
+  },
+  "keeps its lease after TimeoutNow": class extends RaftNode {
+    protected override giveUpLease(): void {}
+  },
+  "trusts the monotonic clock alone": class extends RaftNode {
+    override observeClocks(monotonicMs: number): void {
+      super.observeClocks(monotonicMs, monotonicMs)
+    }
+    override leaseHolds(monotonicMs: number): boolean {
+      return super.leaseHolds(monotonicMs, monotonicMs)
+    }
+  },
+  "takes an answer that was meant for an earlier life": class extends RaftNode {
+    protected override stepReadIndexResponse({ context, index }: ReadIndexResponse): void {
+      this.confirmedReads.push({ context, index, byLease: false })
+    }
+  },
+  "answers a follower by its lease": class extends RaftNode {
+    protected override stepReadIndexRequest(request: ReadIndexRequest): void {
+      const { session, context, from: to } = request
+      const { id: from, term, commitIndex: index } = this
+      if (this.role !== "leader") return
+      this.messages.push({ _tag: "ReadIndexResponse", from, to, term, session, context, index })
     }
   },
 } satisfies Readonly<Record<string, new (options: RaftOptions) => RaftNode>>

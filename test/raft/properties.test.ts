@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test"
 import type { AppendResponse } from "../../src/raft/message.ts"
 import { RaftNode } from "../../src/raft/raftNode.ts"
+import { noStatistics, type RunStatistics } from "./clusterChecks.ts"
 import type { NodeClass } from "./messages.ts"
 import { plantedBugs } from "./plantedBugs.ts"
-import { type RunStatistics, runSeed } from "./randomCluster.ts"
+import { runSeed } from "./randomCluster.ts"
 
 /**
  * A leader that probes from the first entry: as right as any hint, and it meets states that hints
@@ -17,7 +18,7 @@ const slowlyProbing = (Node: NodeClass): NodeClass =>
   }
 
 function runSeeds(Node: NodeClass, first: number, count: number): RunStatistics {
-  const total: RunStatistics = { committed: 0, elections: 0, crashes: 0, reads: 0, snapshots: 0 }
+  const total = noStatistics()
   for (let seed = first; seed < first + count; seed++) {
     try {
       const run = runSeed(seed, 1000, Node)
@@ -49,6 +50,10 @@ describe("random clusters under loss, delay, reordering, replays, crashes and pa
     expect(total.crashes).toBeGreaterThan(500)
     expect(total.reads).toBeGreaterThan(500)
     expect(total.snapshots).toBeGreaterThan(20)
+    expect(total.changes).toBeGreaterThan(300)
+    expect(total.transfers).toBeGreaterThan(50)
+    expect(total.followerReads).toBeGreaterThan(200)
+    expect(total.leaseReads).toBeGreaterThan(200)
   })
 
   test("keep them too when leaders probe from the first entry", () => {
@@ -64,6 +69,17 @@ describe("random clusters under loss, delay, reordering, replays, crashes and pa
     "votes for a log behind its own",
     "grants two votes in a term",
     "acknowledges before it is durable",
+    "counts votes of earlier terms",
+    "keeps a membership whose entry was replaced",
+    "changes members before an entry of its own term is committed",
+    "leaves joint before that is committed",
+    "asks only the new voters while joint",
+    "counts learners",
+    "counts itself after its removal",
+    "votes within the silence",
+    "obeys a TimeoutNow of an earlier term",
+    "keeps its lease after TimeoutNow",
+    "trusts the monotonic clock alone",
   ] as const) {
     test(`a replica that ${bug} is found out`, () => {
       expect(firstFailing(plantedBugs[bug] as NodeClass, 200)).toBeNumber()

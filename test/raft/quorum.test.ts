@@ -1,6 +1,13 @@
 import { describe, expect, test } from "bun:test"
 import { Prng } from "../../src/lib/prng.ts"
-import { type Ballot, majority, quorumIndex, voteResult } from "../../src/raft/quorum.ts"
+import {
+  type Ballot,
+  jointQuorumIndex,
+  jointVoteResult,
+  majority,
+  quorumIndex,
+  voteResult,
+} from "../../src/raft/quorum.ts"
 
 /** Dumb twins: the definition, tried on everything. */
 function everyMajority(count: number): ReadonlyArray<ReadonlyArray<number>> {
@@ -41,6 +48,36 @@ describe("quorums", () => {
       const largest = prng.pick([1, 3, 2 ** 40])
       const values = Array.from({ length: prng.int(1, 9) }, () => prng.int(0, largest))
       expect(quorumIndex(values)).toBe(dumbQuorumIndex(values))
+    }
+  })
+
+  test("a joint quorum index is reached by a majority of every set, and no larger number is", () => {
+    const prng = new Prng(2)
+    for (let run = 0; run < 500; run++) {
+      const sets = Array.from({ length: prng.int(1, 2) }, () =>
+        Array.from({ length: prng.int(1, 5) }, () => prng.int(0, 5)),
+      )
+      const reached = [5, 4, 3, 2, 1].find((index) =>
+        sets.every((values) => dumbQuorumIndex(values) >= index),
+      )
+      expect(jointQuorumIndex(sets)).toBe(reached ?? 0)
+    }
+  })
+
+  test("a joint vote is won in all sets, and lost in any", () => {
+    const kinds: ReadonlyArray<Ballot> = ["granted", "refused", undefined]
+    const prng = new Prng(3)
+    for (let run = 0; run < 1000; run++) {
+      const sets = Array.from({ length: prng.int(1, 2) }, () =>
+        Array.from({ length: prng.int(1, 5) }, () => prng.pick(kinds)),
+      )
+      const results = sets.map(dumbVoteResult)
+      const expected = results.includes("lost")
+        ? "lost"
+        : results.every((result) => result === "won")
+          ? "won"
+          : "pending"
+      expect(jointVoteResult(sets)).toBe(expected)
     }
   })
 

@@ -1,29 +1,15 @@
 import { assert } from "../../src/lib/assert.ts"
-import { equalBytes } from "../../src/lib/bytes.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import { describeEntry, describeRole } from "../../src/raft/describe.ts"
-import type { Entry, Message } from "../../src/raft/message.ts"
-import type { RaftLog } from "../../src/raft/raftLog.ts"
+import { describeRole } from "../../src/raft/describe.ts"
+import { isJoint } from "../../src/raft/membership.ts"
+import type { Message } from "../../src/raft/message.ts"
 import type { RaftNode, RaftOptions } from "../../src/raft/raftNode.ts"
-import { TestCluster, type TestReplica } from "./cluster.ts"
-import { drawRates, drawSettings } from "./swarm.ts"
-
-/** A promise of the Raft paper (Figure 3), or of thesis 6.4, that did not hold. */
-export class Violation extends Error {
-  override readonly name = "Violation"
-}
-
-function must(condition: boolean, property: string, detail: () => string): void {
-  if (!condition) throw new Violation(`${property}: ${detail()}`)
-}
-
-export interface RunStatistics {
-  committed: number
-  elections: number
-  crashes: number
-  reads: number
-  snapshots: number
-}
+import { TestCluster } from "./cluster.ts"
+import { ClusterChecks, must, type RunStatistics } from "./clusterChecks.ts"
+import { LeaseNemesis } from "./leaseNemesis.ts"
+import { isMember } from "./members.ts"
+import { drawRates, drawSettings, drawSize, leaseSettings } from "./swarm.ts"
+import type { TestReplica } from "./testReplica.ts"
 
 /** Messages kept to be sent once more, much later. */
 const historyLength = 200
@@ -31,169 +17,48 @@ const historyLength = 200
 /** One cluster under random faults, with everything checked after every action. */
 export class RandomCluster {
   readonly cluster: TestCluster
-  readonly statistics: RunStatistics = {
-    committed: 0,
-    elections: 0,
-    crashes: 0,
-    reads: 0,
-    snapshots: 0,
-  }
+  readonly statistics: RunStatistics
+  readonly checks: ClusterChecks
+  private readonly hasLeases: boolean
   private readonly prng: Prng
   private readonly rates: ReadonlyArray<readonly [string, number]>
   private readonly totalRate: number
-  private readonly leaderOfTerm = new Map<number, number>()
-  /** Terms of each leader's own log as last seen, by term: it may only grow. */
-  private readonly leaderLogs = new Map<number, Array<number>>()
-  /** Every entry that any replica ever applied, by index. */
-  private readonly committed: Array<Entry> = []
   private readonly history: Array<Message> = []
-  private readonly readFloor = new Map<number, number>()
+  private readonly nemesis: LeaseNemesis
   private proposals = 0
   private sent = 0
 
   constructor(seed: number, Node?: new (options: RaftOptions) => RaftNode) {
     this.prng = new Prng(seed)
-    const settings = drawSettings(this.prng)
-    this.rates = Object.entries(drawRates(this.prng))
+    this.hasLeases = this.prng.chance(0.4)
+    const settings = { ...drawSettings(this.prng), ...(this.hasLeases ? leaseSettings : {}) }
+    const rates = { ...drawRates(this.prng) }
+    if (this.hasLeases) {
+      rates.tick = this.prng.logUniform(10, 200)
+      rates.strike = this.prng.logUniform(0.1, 5)
+    }
+    this.rates = Object.entries(rates)
     this.totalRate = this.rates.reduce((sum, [, rate]) => sum + rate, 0)
-    const nodes = this.prng.pick([1, 2, 3, 3, 3, 5])
     this.cluster = new TestCluster({
-      nodes,
+      ...drawSize(this.prng),
       seed: this.prng.uint32(),
       settings,
       ...(Node === undefined ? {} : { Node }),
     })
     for (const replica of this.cluster.replicas) {
       replica.writesVisibleAtOnce = this.prng.chance(0.5)
+      if (this.hasLeases) replica.clockRate = 0.95 + 0.1 * this.prng.float()
     }
-    this.cluster.onApply = (replica, entry) => this.checkApply(replica, entry)
-    this.cluster.onChange = (replica) => this.checkLeader(replica)
+    this.checks = new ClusterChecks(this.cluster)
+    this.statistics = this.checks.statistics
+    this.cluster.onApply = (replica, entry) => this.checks.checkApply(replica, entry)
+    this.cluster.onChange = (replica) => this.checks.checkLeader(replica)
+    this.nemesis = new LeaseNemesis(this.cluster, this.prng, () => this.checks.checkLeases())
     this.cluster.onSend = (message) => {
+      this.nemesis.sent(message)
       if (message._tag === "Heartbeat" || message._tag === "HeartbeatResponse") return
       this.history[this.sent++ % historyLength] = message
     }
-  }
-
-  // The five properties (Raft paper, Figure 3)
-
-  private checkLeader(replica: TestReplica): void {
-    const { node } = replica
-    if (node.role !== "leader") return
-    const known = this.leaderOfTerm.get(node.term)
-    must(
-      known === undefined || known === node.id,
-      "election safety",
-      () => `n${known} and n${node.id} both lead term ${node.term}`,
-    )
-    if (known === undefined) {
-      this.leaderOfTerm.set(node.term, node.id)
-      this.statistics.elections++
-      this.checkCompleteness(node)
-    }
-    this.checkAppendOnly(node)
-  }
-
-  private logOf(node: RaftNode): RaftLog {
-    return (node as unknown as { log: RaftLog }).log
-  }
-
-  private checkCompleteness(node: RaftNode): void {
-    const log = this.logOf(node)
-    for (const entry of this.committed) {
-      if (entry === undefined || entry.index < log.firstIndex || entry.term >= node.term) continue
-      must(
-        log.term(entry.index) === entry.term,
-        "leader completeness",
-        () => `${describeRole(node)} lacks committed ${describeEntry(entry)}`,
-      )
-    }
-  }
-
-  private checkAppendOnly(node: RaftNode): void {
-    const log = this.logOf(node)
-    const seen = this.leaderLogs.get(node.term) ?? []
-    must(
-      log.lastIndex >= seen.length - 1,
-      "leader append-only",
-      () => `${describeRole(node)} shrank to ${log.lastIndex}`,
-    )
-    const start = Math.max(log.firstIndex, seen.length - 3, 0)
-    for (let index = start; index <= log.lastIndex; index++) {
-      const term = log.term(index) as number
-      must(
-        seen[index] === undefined || seen[index] === term,
-        "leader append-only",
-        () => `${describeRole(node)} changed ${index}@${seen[index]} to ${term}`,
-      )
-      seen[index] = term
-    }
-    this.leaderLogs.set(node.term, seen)
-  }
-
-  private checkApply(replica: TestReplica, entry: Entry): void {
-    const known = this.committed[entry.index]
-    if (known === undefined) {
-      this.committed[entry.index] = entry
-      this.statistics.committed++
-      this.checkMajority(entry)
-      return
-    }
-    must(
-      known.term === entry.term && equalBytes(known.data, entry.data),
-      "state machine safety",
-      () =>
-        `n${replica.id} applied ${describeEntry(entry)}, others applied ${describeEntry(known)}`,
-    )
-  }
-
-  /** What is committed is on the disks of a majority. */
-  private checkMajority(entry: Entry): void {
-    let holding = 0
-    for (const { durableLog } of this.cluster.replicas) {
-      const released = entry.index < durableLog.firstIndex
-      if (released || durableLog.term(entry.index) === entry.term) holding++
-    }
-    must(
-      holding * 2 > this.cluster.voters.length,
-      "committed means durable on a majority",
-      () => `${describeEntry(entry)} is on ${holding} of ${this.cluster.voters.length}`,
-    )
-  }
-
-  /** Equal (index, term) means equal logs before. */
-  checkLogMatching(): void {
-    const logs = this.cluster.replicas.map(({ durableLog }) => durableLog)
-    for (const left of logs) {
-      for (const right of logs) {
-        if (left === right) continue
-        let agreed = false
-        const first = Math.max(left.firstIndex, right.firstIndex)
-        for (let i = Math.min(left.lastIndex, right.lastIndex); i >= first; i--) {
-          const equal = left.term(i) === right.term(i)
-          must(equal || !agreed, "log matching", () => `logs differ at ${i}, but not above`)
-          agreed ||= equal
-          if (!equal) continue
-          const [a, b] = [left.entries(i, i + 1, 0)[0], right.entries(i, i + 1, 0)[0]]
-          must(equalBytes(a!.data, b!.data), "log matching", () => `data differ at ${i}`)
-        }
-      }
-    }
-  }
-
-  /**
-   * A read sees everything that any replica had applied when it was asked for. (Raft thesis 6.4)
-   */
-  private checkReads(replica: TestReplica): void {
-    for (const { context, index } of replica.reads) {
-      const floor = this.readFloor.get(context) as number
-      must(
-        index >= floor,
-        "linearizable reads",
-        () => `n${replica.id} reads at ${index} what was at ${floor}`,
-      )
-      this.statistics.reads++
-    }
-    replica.reads = []
   }
 
   // Actions
@@ -220,8 +85,12 @@ export class RandomCluster {
     this.act(this.drawAction())
     for (const replica of this.cluster.replicas) {
       this.forwardSnapshots(replica)
-      this.checkReads(replica)
+      this.checks.checkReads(replica)
+      if (!replica.up || replica.node.role !== "leader") continue
+      this.checks.checkQuorum(replica)
+      this.checks.checkMemberships(replica)
     }
+    if (this.hasLeases) this.checks.checkLeases()
   }
 
   private act(action: string): void {
@@ -247,7 +116,17 @@ export class RandomCluster {
         if (this.history.length > 0) network.push(prng.pick(this.history))
         return
       case "tick":
-        cluster.tick(this.anyReplica().id)
+        if (this.hasLeases) cluster.passTime(prng.int(1, 30))
+        else cluster.tick(this.anyReplica().id)
+        return
+      case "strike":
+        this.nemesis.strike()
+        return
+      case "sleep":
+        this.anyReplica().sleepMs = prng.int(1, 400)
+        return
+      case "wallJump":
+        this.anyReplica().wallAheadMs += prng.int(-1000, 1000)
         return
       case "heal":
         cluster.heal()
@@ -278,6 +157,18 @@ export class RandomCluster {
       case "read":
         for (const node of this.cluster.leaders) this.readAt(node)
         return
+      case "followerRead":
+        this.readAt(replica.node)
+        return
+      case "transfer":
+        for (const node of this.cluster.leaders) {
+          const to = this.anyReplica().id
+          if (this.cluster.transfer(node.id, to)) this.statistics.transfers++
+        }
+        return
+      case "change":
+        for (const node of this.cluster.leaders) this.change(node)
+        return
       case "crash":
         this.crash(replica)
         return
@@ -298,7 +189,7 @@ export class RandomCluster {
         if (this.cluster.settings.voteSilenceMs === 0) this.cluster.campaign(id)
         return
       case "unreachable":
-        replica.node.reportUnreachable(this.prng.pick(this.cluster.voters))
+        replica.node.reportUnreachable(this.prng.pick(this.cluster.ids))
         replica.settle()
         return
       default:
@@ -327,10 +218,21 @@ export class RandomCluster {
   }
 
   private readAt(node: RaftNode): void {
-    const context = this.readFloor.size
-    this.readFloor.set(context, Math.max(0, this.committed.length - 1))
-    assert(node.readIndex(context), "a leader refuses a read")
-    this.cluster.replica(node.id).settle()
+    const context = this.checks.readAsked()
+    const accepted = this.cluster.read(node.id, context, this.prng.chance(0.3))
+    assert(accepted || node.role !== "leader", "a leader refuses a read")
+  }
+
+  /** Asks for other voters, out of those and the learners, and other learners. */
+  private change(node: RaftNode): void {
+    const { prng } = this
+    const { voters, learners } = node.membership
+    const wanted = [...voters, ...learners].filter((id) =>
+      voters.includes(id) ? prng.chance(0.7) : prng.chance(0.5),
+    )
+    const next = wanted.length === 0 || prng.chance(0.4) ? voters : wanted
+    const others = this.cluster.ids.filter((id) => !next.includes(id) && prng.chance(0.6))
+    this.cluster.change(node.id, next, others)
   }
 
   private crash(replica: TestReplica): void {
@@ -367,7 +269,21 @@ export class RandomCluster {
     }
   }
 
-  /** Everything is repaired: the cluster must come to one leader, one log, and go on. */
+  /**
+   * Whoever a committed membership leaves out is told so by its server, and goes; should it become a member again, it comes back.
+   */
+  private sendAwayTheRemoved(): void {
+    for (const { membership, committedMembership } of this.cluster.leaders) {
+      if (membership !== committedMembership || isJoint(membership)) continue
+      for (const replica of this.cluster.replicas) {
+        const isIn = isMember(membership, replica.id)
+        if (replica.up && !isIn) replica.crash()
+        else if (!replica.up && isIn) this.restart(replica)
+      }
+    }
+  }
+
+  /** Everything is repaired: the cluster must come to one leader, one log, leave joint, and go on. */
   converge(): void {
     const { cluster } = this
     cluster.heal()
@@ -380,24 +296,27 @@ export class RandomCluster {
       for (let i = 0; i < 40; i++) {
         cluster.run(5)
         for (const replica of cluster.replicas) this.forwardSnapshots(replica)
+        this.sendAwayTheRemoved()
       }
     }
     calm()
     must(cluster.leaders.length === 1, "liveness", () => `${cluster.leaders.length} leaders`)
     const leader = cluster.leaders[0] as RaftNode
+    must(!isJoint(leader.membership), "liveness", () => `${describeRole(leader)} stays joint`)
     const index = cluster.propose(leader.id, "last")
     this.readAt(leader)
     calm()
     must(typeof index === "number", "liveness", () => `a proposal was refused: ${index}`)
     for (const replica of cluster.replicas) {
+      if (!isMember(leader.membership, replica.id)) continue
       must(
         replica.applied.length === index,
         "liveness",
         () => `n${replica.id} applied ${replica.applied.length} of ${index}`,
       )
-      this.checkReads(replica)
+      this.checks.checkReads(replica)
     }
-    this.checkLogMatching()
+    this.checks.checkLogMatching()
   }
 }
 
@@ -410,7 +329,7 @@ export function runSeed(
   const random = new RandomCluster(seed, Node)
   for (let i = 0; i < steps; i++) {
     random.step()
-    if (i % 50 === 0) random.checkLogMatching()
+    if (i % 50 === 0) random.checks.checkLogMatching()
   }
   random.converge()
   return random.statistics

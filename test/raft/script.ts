@@ -2,6 +2,7 @@ import { assert } from "../../src/lib/assert.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
 import {
   describeEntries,
+  describeMembership,
   describeMessage,
   describeProgress,
   describeState,
@@ -14,8 +15,8 @@ import { type RaftSettings, TestCluster } from "./cluster.ts"
  * commands must leave. Each command is repeated in the trace behind `>`. `(a; b)` runs silently,
  * `!a` must fail.
  *
- *     cluster nodes=3 leader=1 prevote=false checkquorum=false silence=0 election=10-20
- *             inflight=256 append=BYTES committed=BYTES uncommitted=BYTES seed=1
+ *     cluster nodes=3 voters=NODES leader=1 prevote=false checkquorum=false silence=0 election=10-20
+ *             lease=0 slip=20 inflight=256 append=BYTES committed=BYTES uncommitted=BYTES seed=1
  *     campaign N           tick N [COUNT]       run COUNT            pass MILLISECONDS
  *     put N TEXT           read N CONTEXT       stabilize            settle N
  *     deliver [FROM TO]    drop [FROM TO]       duplicate FROM TO    later FROM TO
@@ -24,6 +25,10 @@ import { type RaftSettings, TestCluster } from "./cluster.ts"
  *     compact N INDEX      snapshot N M         sent N M installed|failed INDEX
  *     append FROM TO TERM AFTER COMMIT ENTRY...        (AFTER: 1@1, ENTRY: 2@1=text)
  *     unreachable N M      state [N]            progress N           log N
+ *     change N VOTERS [LEARNERS]      (1,2,4)   members [N]          transfer N M
+ *     stay N (does not leave joint by itself)   leave N              broadcast N
+ *     lease N              wall N MILLISECONDS (its wall clock jumps)
+ *     timeoutnow FROM TO TERM
  *
  * `deliver` and `drop` take the oldest message, or the oldest from one replica to another; `later`
  * moves that one behind all others; with `all` in place of FROM every message goes.
@@ -45,6 +50,10 @@ export function runScript(commands: ReadonlyArray<string>): ReadonlyArray<string
     }
   }
   return lines
+}
+
+function replicas(list: string): ReadonlyArray<number> {
+  return list === "" ? [] : list.split(",").map(Number)
 }
 
 class ScriptRunner {
@@ -95,7 +104,38 @@ class ScriptRunner {
       this.cluster.replica(Number(id)).settle()
     },
     read: ([id, context]) => {
-      if (!this.cluster.read(Number(id), Number(context))) throw new Error("not the leader")
+      if (!this.cluster.read(Number(id), Number(context))) throw new Error("no leader is known")
+    },
+    change: ([id, voters = "", learners = ""]) => {
+      const result = this.cluster.change(Number(id), replicas(voters), replicas(learners))
+      if (typeof result !== "number") throw new Error(`refused: ${result ?? "not the leader"}`)
+    },
+    leave: ([id]) => {
+      const result = this.cluster.replica(Number(id)).leaveJoint()
+      if (typeof result !== "number") throw new Error(`refused: ${result ?? "not the leader"}`)
+      this.cluster.replica(Number(id)).settle()
+    },
+    stay: ([id]) => {
+      this.cluster.replica(Number(id)).leavesJoint = false
+    },
+    members: (ids) => this.members(ids),
+    transfer: ([id, to]) => {
+      if (!this.cluster.transfer(Number(id), Number(to))) throw new Error("refused")
+    },
+    broadcast: ([id]) => {
+      this.cluster.node(Number(id)).broadcastCommit()
+      this.cluster.replica(Number(id)).settle()
+    },
+    timeoutnow: ([from, to, term]) => {
+      const route = { from: Number(from), to: Number(to), term: Number(term) }
+      this.cluster.send({ _tag: "TimeoutNow", ...route })
+    },
+    lease: ([id]) => {
+      const { holdsLease } = this.cluster.replica(Number(id))
+      this.lines.push(`n${id} ${holdsLease ? "has the lease" : "has no lease"}`)
+    },
+    wall: ([id, milliseconds]) => {
+      this.cluster.replica(Number(id)).wallAheadMs += Number(milliseconds)
     },
     stabilize: () => this.cluster.stabilize(),
     settle: ([id]) => this.cluster.replica(Number(id)).settle(),
@@ -173,10 +213,20 @@ class ScriptRunner {
     }
   }
 
+  private members(ids: ReadonlyArray<string>): void {
+    for (const { id, node, up } of this.cluster.replicas) {
+      if (!up || (ids.length > 0 && !ids.includes(String(id)))) continue
+      const inForce = describeMembership(node.membership)
+      const committed = describeMembership(node.committedMembership)
+      const before = inForce === committed ? "" : `, committed ${committed}`
+      this.lines.push(`n${id} knows ${inForce === "" ? "no members" : inForce}${before}`)
+    }
+  }
+
   /** Cuts the replicas named off from all others; among themselves they stay connected. */
   private partition(ids: ReadonlyArray<number>): void {
-    for (const from of this.cluster.voters) {
-      for (const to of this.cluster.voters) {
+    for (const from of this.cluster.ids) {
+      for (const to of this.cluster.ids) {
         if (ids.includes(from) !== ids.includes(to)) this.cluster.cut.add(`${from}>${to}`)
       }
     }
@@ -230,6 +280,8 @@ class ScriptRunner {
       electionTicksMax,
       heartbeatTicks: number("heartbeat", 2),
       voteSilenceMs: number("silence", 300),
+      leaseMs: number("lease", 0),
+      clockSlipMs: number("slip", 20),
       preVote: given.get("prevote") !== "false",
       checkQuorum: given.get("checkquorum") !== "false",
       maxInflightAppends: number("inflight", 256),
@@ -237,7 +289,9 @@ class ScriptRunner {
       maxCommittedBytes: number("committed", 2 ** 20),
       maxUncommittedBytes: number("uncommitted", 16 * 2 ** 20),
     }
-    this.current = new TestCluster({ nodes: number("nodes", 3), seed: number("seed", 1), settings })
+    const nodes = number("nodes", 3)
+    const voters = number("voters", nodes)
+    this.current = new TestCluster({ nodes, voters, seed: number("seed", 1), settings })
     if (given.has("leader")) this.current.elect(number("leader", 1))
   }
 }

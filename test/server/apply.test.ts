@@ -21,6 +21,11 @@ class MapValues implements KeyValues {
   delete(key: Uint8Array): void {
     this.records.delete(toHex(key))
   }
+  deleteRange(lower: Uint8Array, upper: Uint8Array): void {
+    for (const key of this.records.keys()) {
+      if (key >= toHex(lower) && key < toHex(upper)) this.records.delete(key)
+    }
+  }
 }
 
 /** A machine of one range that holds all of namespace 1. */
@@ -29,7 +34,7 @@ function machine(limits = { results: 100, clients: 10 }) {
   const [, descriptor] = bootstrapDescriptors([1], 1)
   const state = { descriptor: descriptor!, replica: 1, appliedIndex: 0, appliedTerm: 0 }
   const range = new RangeMachine({
-    state: { ...state, rangeTime: 0, chain: 0 },
+    state: { ...state, rangeTime: 0, chain: 0, lastReplica: 3 },
     engine,
     limits,
   })

@@ -17,6 +17,7 @@ export function command(
     ackedBelow: 0,
     expiresAt: 100_000_000,
     expectedVersion: 0,
+    ttl: 0,
     position: hashPosition(1, utf8(key)),
     value: text === undefined ? emptyBytes : utf8(text),
     expectedValue: emptyBytes,

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "bun:test"
+import { recordTypes } from "../../src/journal/format.ts"
 import { text } from "../../src/lib/bytes.ts"
 import { defaultSettings, type StoreSettings } from "../../src/server/settings.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
+import { type Place, records } from "./journalRecords.ts"
 import { LoopNode } from "./loopNode.ts"
 
 const settings: StoreSettings = {
@@ -113,22 +115,31 @@ describe("damage to a closed segment of the journal", () => {
       ...settings,
       // Nothing is flushed, so that the journal keeps all.
       engine: { memtableBytes: 1024 * 1024 },
-      journalScrub: { bytesPerSecond: 1024 * 1024, sliceBytes: 1024 },
+      // A segment a second.
+      journalScrub: { bytesPerSecond: 16 * 1024, sliceBytes: 16 * 1024 },
     }
     const { node } = filled(scrubbed)
     const clean = new LoopNode({ disk: node.disk.clone(), settings: scrubbed })
-    clean.pass(5000)
+    clean.pass(9000)
     expect(clean.reports).toEqual([])
-    const [oldest] = node.disk.list("journal")
-    const path = `journal/${oldest}`
+    const entries = records(node.disk).filter(({ type }) => type === recordTypes.append)
+    const { path, start } = entries[Math.floor(entries.length / 2)] as Place
     const again = node.disk.clone()
-    again.corrupt(path, 900, 1)
-    // Opening would refuse it: the damage comes while the node runs.
+    again.corrupt(path, start + 60, 1)
     const running = new LoopNode({ disk: node.disk.clone(), settings: scrubbed })
-    running.disk.corrupt(path, 900, 1)
+    // Applied, so that only the scrub looks there again; and it has not come so far.
+    running.untilLeader()
+    running.pass(100)
+    running.disk.corrupt(path, start + 60, 1)
     running.pass(5000)
     expect(running.reports.filter((line) => line.includes(`${path} at byte`))).toHaveLength(1)
-    expect(running.answer(running.mutate("a", { put: "1" }))._tag).toBe("Mutated")
-    expect(() => new LoopNode({ disk: again, settings: scrubbed })).toThrow("at byte")
+    expect(running.answer(running.mutate("a", { put: "1" }))).toMatchObject({ _tag: "Mutated" })
+    // At a start what is lost is needed, and a range with one replica has nobody to get it from.
+    const alone = new LoopNode({ disk: again, settings: scrubbed })
+    alone.pass(3000)
+    expect(alone.isLeader).toBe(false)
+    const said = alone.reports.join("\n")
+    expect(said).toContain(`${path} at byte`)
+    expect(said).toContain("there is no other replica to ask")
   })
 })

@@ -3,6 +3,7 @@ import { text, utf8 } from "../../src/lib/bytes.ts"
 import { hashPosition } from "../../src/lib/position.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
+import { plainRead } from "../../src/server/requests.ts"
 import { StoreDriver } from "../../src/server/StoreDriver.ts"
 import type { StoreSettings } from "../../src/server/settings.ts"
 import { attemptStoreJob } from "../../src/server/storeJobs.ts"
@@ -84,7 +85,7 @@ export class DrivenNode {
   get(key: string): Promise<string> {
     const position = hashPosition(1, utf8(key))
     const level = "linearizable" as const
-    const fields = { token: 0, range: 1, deadlineMs: 5000, boundsVersion: 1 }
+    const fields = { token: 0, range: 1, deadlineMs: 5000, boundsVersion: 1, ...plainRead }
     return this.ask((done) => {
       this.driver.request({ _tag: "Get", ...fields, level, position }, (reply) =>
         done(

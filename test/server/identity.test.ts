@@ -67,6 +67,42 @@ describe("a data directory's identity", () => {
     expect(open(disk).problemOfPeer(2, "second")).toContain("another data directory")
   })
 
+  test("pitfall 28: what the directory says of a node counts as much as having met it", () => {
+    const record = { id: 4, peer: "h:1", client: "h:2", host: "h" }
+    const member = { ...record, incarnation: "first", state: "member" } as const
+    const identity = open(new SimulatedDisk())
+    expect(identity.problemOfPeer(4, "first")).toContain("not a node of this cluster")
+    expect(identity.problemOfPeer(4, "first", member)).toBeUndefined()
+    expect(identity.problemOfPeer(4, "second", member)).toContain("another data directory")
+    expect(identity.problemOfPeer(4, "first", { ...member, incarnation: "second" })).toContain(
+      "another data directory",
+    )
+    expect(identity.problemOfPeer(4, "first", { ...member, state: "removed" })).toContain(
+      "n4 was removed",
+    )
+    // A founder is no exception.
+    expect(identity.problemOfPeer(2, "first", { ...member, id: 2, state: "removed" })).toContain(
+      "n2 was removed",
+    )
+    expect(identity.problemOfPeer(2, "wiped", { ...member, id: 2 })).toContain("another data")
+  })
+
+  test("a directory that joins asks under one incarnation, whatever happens, and then has it", () => {
+    const disk = new SimulatedDisk()
+    const incarnation = Identity.incarnationToJoin(disk)
+    disk.crash(new Prng(5))
+    expect(Identity.incarnationToJoin(disk)).toBe(incarnation)
+    expect(() => open(disk, { nodes: [] })).toThrow("data holds no node: join a cluster first")
+    Identity.join(disk, { clusterId: "c", node: 7, incarnation })
+    disk.crash(new Prng(6))
+    const identity = open(disk, { node: 7, nodes: [] })
+    expect([identity.node, identity.clusterId, identity.incarnation]).toEqual([7, "c", incarnation])
+    expect(disk.exists("JOINING")).toBe(false)
+    expect(() => open(disk, { node: 7 })).toThrow("start it with --join")
+    expect(identity.incarnationOf(7)).toBe(incarnation)
+    expect(identity.incarnationOf(1)).toBeUndefined()
+  })
+
   test("a stranger's id, and this node's own, are refused", () => {
     const identity = open(new SimulatedDisk())
     expect(identity.problemOfPeer(9, "x")).toContain("not a node of this cluster")

@@ -67,14 +67,4 @@ describe("the journal gate", () => {
     expect(gate.cut()).toBeUndefined()
     expect(delivered).toEqual([3])
   })
-
-  test("a write that is not done counts ticks, so that the loop can tell a disk that stands still", () => {
-    const { gate, vote } = setUp()
-    vote(1)
-    const write = gate.cut()!
-    for (let i = 0; i < 5; i++) gate.ticked()
-    expect(gate.stalledTicks).toBe(5)
-    gate.durable(write)
-    expect(gate.stalledTicks).toBe(0)
-  })
 })

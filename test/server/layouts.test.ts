@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test"
 import { MalformedBytes } from "../../src/lib/byteReader.ts"
 import { compareBytes, emptyBytes, toHex, utf8 } from "../../src/lib/bytes.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
+import { int64Of } from "../../src/lib/int64.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
 import {
@@ -91,6 +92,7 @@ describe("stored and sent layouts", () => {
         appliedTerm: 9,
         rangeTime: 2 ** 52 + 3,
         chain: 0xdeadbeef,
+        lastReplica: 17,
       }
       expect(decodeRangeState(encodeRangeState(state))).toEqual(state)
     }
@@ -99,15 +101,45 @@ describe("stored and sent layouts", () => {
   test("a session table comes back as it was", () => {
     const table = new SessionTable({ results: 100, clients: 100 })
     for (let i = 1; i <= 20; i++) {
-      const result = { status: 0, version: i * 1000 } as const
+      const value = i % 4 === 0 ? int64Of(BigInt(-i)) : undefined
+      const result = { status: 0, version: i * 1000, value } as const
       table.record(i % 3, i, { ackedBelow: 2, expiresAt: 10 * i, result })
     }
     const copy = new SessionTable({ results: 100, clients: 100 })
     for (const { clientId, record } of table.all()) copy.restore(clientId, record)
     expect(copy.all()).toEqual(table.all())
     expect(copy.results).toBe(table.results)
-    expect(copy.find(1, 19)).toEqual({ status: 0, version: 19_000 })
+    expect(copy.find(1, 19)).toEqual({ status: 0, version: 19_000, value: undefined })
+    expect(copy.find(1, 16)?.value).toEqual(int64Of(-16n))
     expect(copy.isForgotten(1, 1)).toBe(true)
+  })
+
+  test("a damaged session record is refused by name, never by another error", () => {
+    const table = new SessionTable({ results: 100, clients: 100 })
+    for (let i = 1; i <= 5; i++) {
+      const result = {
+        status: 0,
+        version: i,
+        value: i % 2 === 0 ? int64Of(1n) : undefined,
+      } as const
+      table.record(1, i, { ackedBelow: 0, expiresAt: 10, result })
+    }
+    const whole = table.all()[0]!
+    const prng = new Prng(8)
+    let refused = 0
+    for (let i = 0; i < 20_000; i++) {
+      const bytes = whole.record.slice(0, prng.int(0, whole.record.length))
+      for (let k = prng.int(0, 3); k > 0 && bytes.length > 0; k--) {
+        bytes[prng.int(0, bytes.length - 1)] = prng.int(0, 255)
+      }
+      try {
+        new SessionTable({ results: 100, clients: 100 }).restore(1, bytes)
+      } catch (error) {
+        expect(error).toBeInstanceOf(MalformedBytes)
+        refused++
+      }
+    }
+    expect(refused).toBeGreaterThan(10_000)
   })
 
   const samples: ReadonlyArray<PeerMessage> = [
@@ -136,6 +168,54 @@ describe("stored and sent layouts", () => {
       snapshot: 1,
       sequence: 2,
       accepted: false,
+      next: 3,
+    },
+    {
+      _tag: "Gone",
+      range: 3,
+      replica: 2,
+      lastReplica: 18,
+      descriptor: {
+        id: 3,
+        namespace: undefined,
+        start: utf8("b"),
+        end: utf8(""),
+        boundsVersion: 4,
+        membersVersion: 9,
+        replicas: [
+          { node: 1, replica: 1, role: "voter" },
+          { node: 5, replica: 17, role: "incoming" },
+          { node: 4, replica: 18, role: "learner" },
+        ],
+      },
+    },
+    { _tag: "Chain", kind: "differs", range: 3, from: 1, to: 2, index: 128, chain: 0xfffffff1 },
+    { _tag: "Clock", range: 0, wallMs: 1_700_000_000_123 },
+    {
+      _tag: "EntriesWanted",
+      range: 3,
+      from: 2,
+      to: 1,
+      sequence: 2 ** 40,
+      first: 11,
+      last: 12,
+      anchor: { index: 13, term: 5 },
+      readableTo: 10,
+    },
+    {
+      _tag: "EntriesFound",
+      range: 3,
+      from: 1,
+      to: 2,
+      sequence: 2 ** 40,
+      isSure: true,
+      term: 7,
+      last: { index: 20, term: 6 },
+      previousTerm: 4,
+      entries: [
+        { index: 11, term: 4, kind: 1, data: utf8("eleven") },
+        { index: 12, term: 5, kind: 0, data: emptyBytes },
+      ],
     },
   ]
 

@@ -5,10 +5,10 @@ import { hashPosition } from "../../src/lib/position.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
-import type { Reply, Request } from "../../src/server/requests.ts"
+import { type Freshness, plainRead, type Reply, type Request } from "../../src/server/requests.ts"
 import type { StoreSettings } from "../../src/server/settings.ts"
 import { attemptStoreJob, type Lane, laneOf, type StoreJob } from "../../src/server/storeJobs.ts"
-import { StoreLoop } from "../../src/server/storeLoop.ts"
+import { StoreLoop, type StoreParts } from "../../src/server/storeLoop.ts"
 import { versionOfWall } from "../../src/server/versionClock.ts"
 import type { Consistency } from "../../src/types.ts"
 import { commandStatuses, operations } from "../../src/wire/command.ts"
@@ -36,6 +36,10 @@ export class LoopNode {
   /** Jobs that found the disk full, by what they were. */
   readonly refused = new Map<string, number>()
   journalWrite: JournalWrite | undefined
+  /** What happens after a turn and before its replies leave: the node may be paused there. */
+  betweenTurnAndRelease: () => void = () => {}
+  /** By how much its wall clock has moved apart from the monotonic one. */
+  wallAheadMs = 0
   /** The spill that found no space last. */
   refusedSpill: string | undefined
   private readonly jobs: Record<Lane, Array<StoreJob>> = { engine: [], journal: [] }
@@ -49,6 +53,8 @@ export class LoopNode {
     nowMs?: number
     id?: number
     nodes?: ReadonlyArray<number>
+    bootstrap?: boolean
+    parts?: StoreParts
   }) {
     this.disk = options.disk
     this.id = options.id ?? 1
@@ -56,15 +62,25 @@ export class LoopNode {
     this.loop = StoreLoop.open({
       node: this.id,
       disk: options.disk,
-      prng: new Prng(this.id),
+      // Another one at every start, as in life.
+      prng: new Prng(this.id * 1_000_003 + this.nowMs),
       settings: options.settings,
       descriptors: bootstrapDescriptors(options.nodes ?? [1], 1),
+      bootstrap: options.bootstrap ?? true,
+      parts: options.parts ?? {},
       clock: this.clock,
     })
   }
 
+  /** Hands a request to the loop as it is; returns its token. */
+  request(make: (token: number) => Request): number {
+    const token = ++this.token
+    this.loop.request(make(token))
+    return token
+  }
+
   private get clock() {
-    return { monotonicMs: this.nowMs, wallMs: wallOriginMs + this.nowMs }
+    return { monotonicMs: this.nowMs, wallMs: wallOriginMs + this.nowMs + this.wallAheadMs }
   }
 
   get isFull(): boolean {
@@ -78,7 +94,8 @@ export class LoopNode {
   turn(ms: number): void {
     this.nowMs += ms
     const output = this.loop.turn(this.clock)
-    for (const reply of output.replies) {
+    this.betweenTurnAndRelease()
+    for (const reply of [...output.replies, ...this.loop.release(this.clock)]) {
       this.replies.push(reply)
       this.unanswered.delete(reply.token)
     }
@@ -166,10 +183,23 @@ export class LoopNode {
     return token
   }
 
-  read(key: string, options: { level?: Consistency; deadlineMs?: number } = {}): number {
-    const { level = "linearizable", deadlineMs = 3000 } = options
+  read(
+    key: string,
+    options: Partial<Freshness> & { readonly level?: Consistency; deadlineMs?: number } = {},
+  ): number {
+    const { level = "linearizable", deadlineMs = 3000, ...freshness } = options
     const position = hashPosition(1, utf8(key))
-    return this.ask({ _tag: "Get", boundsVersion: 1, level, position }, deadlineMs)
+    const wanted = { ...plainRead, ...freshness, level, position }
+    return this.ask({ _tag: "Get", boundsVersion: 1, ...wanted }, deadlineMs)
+  }
+
+  /** Cuts range 1 in two at the position of a key. */
+  split(key: string, child: number): number {
+    const token = ++this.token
+    const at = hashPosition(1, utf8(key))
+    const place = { range: 1, deadlineMs: 3000, token, boundsVersion: 1 }
+    this.loop.request({ _tag: "Split", ...place, at, child })
+    return token
   }
 
   private ask(

@@ -76,6 +76,48 @@ const rawHello = (fields: Partial<ReturnType<typeof hello>> = {}, version?: numb
 }
 
 describe("peer transport", () => {
+  test("a peer that was removed is cut off both ways, with the reason, and not called again", () =>
+    withNodes(async (start) => {
+      const refused = new Set<NodeId>()
+      const admit = ({ node }: { readonly node: NodeId }) =>
+        refused.has(node) ? "n2 was removed" : undefined
+      const first = await start(1, { admit })
+      const second = await start(2, { peers: [addressOf(1, first)] })
+      first.transport.setPeer(addressOf(2, second))
+      await until(() => isConnected(first, 2) && isConnected(second, 1))
+      refused.add(2)
+      first.transport.removePeer(2, "n2 was removed")
+      expect(first.transport.describe()).toEqual([])
+      await until(() => !isConnected(second, 1))
+      await Bun.sleep(100)
+      expect(isConnected(second, 1)).toBe(false)
+      expect(first.transport.describe()).toEqual([])
+      first.transport.send(2, encode, utf8("late"))
+      first.transport.flush()
+      expect(first.unreachable).toEqual([2])
+      // One that is called in vain, again and again, until it is removed.
+      let calls = 0
+      const mute = Bun.listen({
+        hostname: "127.0.0.1",
+        port: 0,
+        socket: {
+          open: (socket) => {
+            calls++
+            socket.terminate()
+          },
+          data: () => {},
+        },
+      })
+      first.transport.setPeer({ node: 3, host: "127.0.0.1", port: mute.port })
+      await until(() => calls > 1)
+      first.transport.removePeer(3, "n3 was removed")
+      await Bun.sleep(50)
+      const callsBefore = calls
+      await Bun.sleep(100)
+      mute.stop(true)
+      expect(calls).toBe(callsBefore)
+    }))
+
   test("messages arrive in order, whole and once, both ways", () =>
     withNodes(async (start) => {
       const one = await start(1)

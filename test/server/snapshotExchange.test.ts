@@ -15,17 +15,34 @@ test("a snapshot that found no space does not take the file of the next one with
   const disk = new SimulatedDisk()
   disk.makeDirectory(spillDirectory)
   const descriptor = bootstrapDescriptors([1, 2, 3], 1)[1] as RangeDescriptor
-  const machine = { replica: 1, appliedIndex: 5, appliedTerm: 1, rangeTime: 5, chain: 0 }
+  const machine = {
+    replica: 1,
+    appliedIndex: 5,
+    appliedTerm: 1,
+    rangeTime: 5,
+    chain: 0,
+    lastReplica: 3,
+  }
   const jobs: Array<{ job: StoreJob; done: (result: StoreJobResult) => void }> = []
   const storage = {
     issue: (job: StoreJob, done: (result: StoreJobResult) => void = () => {}) =>
       void jobs.push({ job, done }),
   }
-  const replica = { range: 1, raft: { term: 1, step: () => {} }, nodeOf: () => 1 }
+  const replica = {
+    range: 1,
+    raft: { term: 1, step: () => {} },
+    nodeOf: () => 1,
+    machine: { appliedIndex: 0 },
+  }
   const exchange = new SnapshotExchange({
     storage: storage as unknown as Storage,
     settings: defaultSettings,
     replicas: new Map([[1, replica as unknown as Replica]]),
+    all: [],
+    firstId: 1,
+    replays: () => false,
+    holderOf: () => undefined,
+    learn: () => {},
     send: () => {},
     sendAfterPersist: () => {},
   })

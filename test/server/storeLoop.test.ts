@@ -1,14 +1,15 @@
 import { describe, expect, test } from "bun:test"
 import { emptyBytes, text, utf8 } from "../../src/lib/bytes.ts"
-import { hashPosition } from "../../src/lib/position.ts"
+import { hashPosition, namespaceStart } from "../../src/lib/position.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
-import type { Reply, Request } from "../../src/server/requests.ts"
+import { plainRead, type Reply, type Request } from "../../src/server/requests.ts"
 import { defaultSettings, type StoreSettings } from "../../src/server/settings.ts"
 import { runStoreJob } from "../../src/server/storeJobs.ts"
 import { StoreLoop, type StoreOutput } from "../../src/server/storeLoop.ts"
 import { versionOfWall } from "../../src/server/versionClock.ts"
-import { commandStatuses } from "../../src/wire/command.ts"
+import { type BatchOperation, encodeBatch } from "../../src/wire/batch.ts"
+import { commandStatuses, conditions, operations } from "../../src/wire/command.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
 import { command } from "./commands.ts"
 
@@ -53,7 +54,7 @@ class OneNode {
   settle(): void {
     for (let i = 0; i < 1000; i++) {
       const output = this.loop.turn(this.clock)
-      this.replies.push(...output.replies)
+      this.replies.push(...output.replies, ...this.loop.release(this.clock))
       if (output.journal !== undefined) this.held = output.journal
       for (const job of output.jobs) this.loop.jobDone(job, runStoreJob(this.disk, job))
       if (this.held !== undefined && !this.holdsWrites) this.finishWrite()
@@ -84,7 +85,14 @@ class OneNode {
   ask(request: Partial<Request> & { readonly _tag: Request["_tag"] }): Reply | undefined {
     const token = ++this.token
     const position = hashPosition(1, utf8("a"))
-    const fields = { range: 1, deadlineMs: 1000, boundsVersion: 1, level: "linearizable", position }
+    const fields = {
+      range: 1,
+      deadlineMs: 1000,
+      boundsVersion: 1,
+      ...plainRead,
+      level: "linearizable",
+      position,
+    }
     this.loop.request({ ...fields, ...request, token } as Request)
     this.settle()
     return this.replies.find((reply) => reply.token === token)
@@ -104,6 +112,16 @@ class OneNode {
 
 const refusalOf = (reply: Reply | undefined) =>
   reply?._tag === "Refused" ? reply.refusal._tag : reply?._tag
+
+const batchPart = (key: string): BatchOperation => ({
+  operation: operations.put,
+  condition: conditions.none,
+  expectedVersion: 0,
+  ttl: 0,
+  position: hashPosition(1, utf8(key)),
+  value: utf8("v"),
+  expectedValue: emptyBytes,
+})
 
 describe("the store loop", () => {
   test("a mutation is answered only when its journal write is durable", () => {
@@ -172,20 +190,53 @@ describe("the store loop", () => {
     const moved = { _tag: "Get", boundsVersion: 9 } as const
     expect(refusalOf(node.ask(moved))).toBe("RangeMoved")
     expect(refusalOf(node.ask({ _tag: "Get", range: 77 }))).toBe("RangeMoved")
-    const system = { _tag: "Get", range: 0, position } as const
-    expect(refusalOf(node.ask(system))).toBe("InvalidRequest")
-    const wrongSlot = position.slice()
-    wrongSlot[5] = (wrongSlot[5] as number) ^ 1
-    expect(refusalOf(node.ask({ _tag: "Get", position: wrongSlot }))).toBe("InvalidRequest")
+    expect(refusalOf(node.ask({ _tag: "Get", range: 0, position }))).toBe("RangeMoved")
+    expect(refusalOf(node.ask({ _tag: "Get", range: 2, position }))).toBe("InvalidRequest")
     const long = hashPosition(1, new Uint8Array(2049).fill(97))
     expect(refusalOf(node.ask({ _tag: "Get", position: long }))).toBe("InvalidRequest")
-    const empty = hashPosition(1, emptyBytes)
-    expect(refusalOf(node.ask({ _tag: "Get", position: empty }))).toBe("InvalidRequest")
+    const short = namespaceStart(1)
+    expect(refusalOf(node.ask({ _tag: "Get", position: short }))).toBe("InvalidRequest")
     const garbage = { _tag: "Mutate", command: new Uint8Array(60).fill(255) } as const
     expect(refusalOf(node.ask(garbage))).toBe("InvalidRequest")
     const large = command("a", { value: new Uint8Array(1024 * 1024 + 1) })
     expect(refusalOf(node.ask({ _tag: "Mutate", command: large }))).toBe("InvalidRequest")
-    expect(node.put("a", "1", 1)?._tag).toBe("Mutated")
+    const batchOf = (...keys: ReadonlyArray<string>) => {
+      const parts = keys.map((key) => batchPart(key))
+      const value = encodeBatch(parts)
+      const { position } = parts[0] as (typeof parts)[number]
+      return command("", { operation: operations.batch, position, value })
+    }
+    const position2 = hashPosition(2, utf8("a"))
+    const outside = command("", {
+      operation: operations.batch,
+      position,
+      value: encodeBatch([batchPart("a"), { ...batchPart("a"), position: position2 }]),
+    })
+    const whole = command("", {
+      operation: operations.batch,
+      position: position2,
+      value: encodeBatch([{ ...batchPart("a"), position: position2 }]),
+    })
+    expect(refusalOf(node.ask({ _tag: "Mutate", command: outside }))).toBe("InvalidRequest")
+    expect(refusalOf(node.ask({ _tag: "Mutate", command: whole }))).toBe("RangeMoved")
+    expect(refusalOf(node.ask({ _tag: "Mutate", command: batchOf("a", "a") }))).toBe(
+      "InvalidRequest",
+    )
+    expect(refusalOf(node.ask({ _tag: "Mutate", command: batchOf("a", "b") }))).toBe("Mutated")
+    expect(node.put("a", "1", 2)?._tag).toBe("Mutated")
+  })
+
+  test("a full disk refuses what takes space: puts, adds and batches", () => {
+    const node = new OneNode()
+    Object.defineProperty(node.loop.storage, "isFull", { get: () => true })
+    const { add, batch, delete: remove } = operations
+    const expiresAt = versionOfWall(1_700_000_000_000) + 90_000_000
+    const ask = (fields: Parameters<typeof command>[1]) =>
+      refusalOf(node.ask({ _tag: "Mutate", command: command("a", { expiresAt, ...fields }) }))
+    expect(ask({ text: "1" })).toBe("DiskFull")
+    expect(ask({ operation: add, value: new Uint8Array(8) })).toBe("DiskFull")
+    expect(ask({ operation: batch, value: encodeBatch([batchPart("a")]) })).toBe("DiskFull")
+    expect(ask({ operation: remove })).toBe("Mutated")
   })
 
   test("too many requests under way in a range are refused as overloaded", () => {

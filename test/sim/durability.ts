@@ -1,4 +1,9 @@
-import type { JournalGroup, LoggedEntry, LoggedHardState } from "../../src/journal/group.ts"
+import type {
+  GroupKey,
+  JournalGroup,
+  LoggedEntry,
+  LoggedHardState,
+} from "../../src/journal/group.ts"
 import type { Journal, JournalWrite } from "../../src/journal/journal.ts"
 import type { LogIndex, RangeId, ReplicaId, Term } from "../../src/types.ts"
 import { Violation } from "./violation.ts"
@@ -69,36 +74,56 @@ export interface LogListener {
  * Against it every acknowledgement is checked when it leaves, and every restart when it has recovered.
  */
 export class Durability {
-  private readonly shadows = new Map<RangeId, LogShadow>()
+  private readonly shadows = new Map<string, LogShadow>()
+  /** Of the life before: what was on its way to the disk when it ended. */
+  private underWay: ReadonlyArray<Change> = []
+  private recovered = new Set<LogShadow>()
+  private tapped = new WeakSet<JournalGroup>()
   private gathered: Array<Change> = []
   private readonly writes = new Map<JournalWrite, Array<Change>>()
   private readonly unsynced: Array<Change> = []
   private readonly node: string
+  private readonly isDamaged: () => boolean
   private readonly listener: LogListener
 
-  constructor(node: string, listener: LogListener) {
-    this.node = node
-    this.listener = listener
+  private readonly destroyed: (range: RangeId, replica: ReplicaId) => void
+
+  constructor(options: {
+    readonly node: string
+    /** Bits of the node's disk were flipped. */
+    readonly isDamaged: () => boolean
+    readonly listener: LogListener
+    /** A replica's log is gone, and with it all of the replica. */
+    readonly destroyed: (range: RangeId, replica: ReplicaId) => void
+  }) {
+    this.node = options.node
+    this.isDamaged = options.isDamaged
+    this.listener = options.listener
+    this.destroyed = options.destroyed
   }
 
-  private shadow(range: RangeId): LogShadow {
-    let shadow = this.shadows.get(range)
+  private shadow(range: RangeId, replica: ReplicaId): LogShadow {
+    const name = `${range}/${replica}`
+    let shadow = this.shadows.get(name)
     if (shadow === undefined) {
       shadow = new LogShadow()
-      this.shadows.set(range, shadow)
+      this.shadows.set(name, shadow)
     }
     return shadow
   }
 
   /** Listens in on a journal that was just recovered. */
   tap(journal: Journal): void {
-    const tapped = new WeakSet<JournalGroup>()
     const group = journal.group.bind(journal)
     journal.group = (key) => {
       const result = group(key)
-      if (!tapped.has(result)) {
-        tapped.add(result)
-        this.tapGroup(key.range, key.replica, result)
+      if (!this.tapped.has(result)) {
+        // A log that waited until now for the split that makes its range.
+        const { range, replica } = key
+        const appliedIndex = result.firstIndex - 1
+        const appliedTerm = result.term(appliedIndex) ?? 0
+        this.checkRecovered({ range, replica, appliedIndex, appliedTerm, log: result })
+        this.tapGroup(range, replica, result)
       }
       return result
     }
@@ -114,7 +139,15 @@ export class Durability {
   }
 
   tapGroup(range: RangeId, replica: ReplicaId, group: JournalGroup): void {
-    const shadow = this.shadow(range)
+    if (this.tapped.has(group)) return
+    this.tapped.add(group)
+    const shadow = this.shadow(range, replica)
+    const destroy = group.destroy.bind(group)
+    group.destroy = () => {
+      destroy()
+      this.shadows.delete(`${range}/${replica}`)
+      this.destroyed(range, replica)
+    }
     const append = group.append.bind(group)
     group.append = (entries) => {
       append(entries)
@@ -152,8 +185,12 @@ export class Durability {
   }
 
   /** A voter is about to promise that its log holds `index`. A snapshot in the engine counts by its applied index. */
-  checkAppendAcknowledged(range: RangeId, index: LogIndex, term: Term, inEngine: LogIndex): void {
-    const shadow = this.shadow(range)
+  checkAppendAcknowledged(
+    { range, replica }: GroupKey,
+    { index, term }: { readonly index: LogIndex; readonly term: Term },
+    inEngine: LogIndex,
+  ): void {
+    const shadow = this.shadow(range, replica)
     if (shadow.term < term) {
       this.fail(
         `acknowledges in term ${term} of r${range}, but only term ${shadow.term} is durable`,
@@ -164,8 +201,8 @@ export class Durability {
     }
   }
 
-  checkVoteGranted(range: RangeId, term: Term, candidate: ReplicaId): void {
-    const shadow = this.shadow(range)
+  checkVoteGranted({ range, replica }: GroupKey, term: Term, candidate: ReplicaId): void {
+    const shadow = this.shadow(range, replica)
     if (shadow.term > term || (shadow.term === term && shadow.vote === candidate)) return
     this.fail(
       `votes for ${candidate} in term ${term} of r${range}, but durable is vote ${shadow.vote} in term ${shadow.term}`,
@@ -173,55 +210,63 @@ export class Durability {
   }
 
   /** Whether entry (index, term) is durable here. */
-  holds(range: RangeId, index: LogIndex, term: Term): boolean {
-    const shadow = this.shadow(range)
+  holds({ range, replica }: GroupKey, index: LogIndex, term: Term): boolean {
+    const shadow = this.shadow(range, replica)
     return index <= shadow.base || shadow.termAt(index) === term
   }
 
-  /**
-   * After a restart: all that was durable must be back, unless a write that was under way has truncated it. Then what was recovered
-   * becomes what is known.
-   */
-  checkRecovered(groups: ReadonlyArray<RecoveredLog>): void {
-    const underWay = [...this.unsynced, ...[...this.writes.values()].flat()]
-    for (const group of groups) {
-      const shadow = this.shadow(group.range)
-      const { term, vote } = group.log.hardState
-      if (
-        term < shadow.term ||
-        (term === shadow.term && shadow.vote !== 0 && vote !== shadow.vote)
-      ) {
-        this.fail(
-          `r${group.range} restarts with term ${term} and vote ${vote}; durable were ${shadow.term} and ${shadow.vote}`,
-        )
-      }
-      let limit = shadow.last
-      for (const change of underWay) {
-        if (change.shadow !== shadow) continue
-        if (change._tag === "append") limit = Math.min(limit, change.first - 1)
-        if (change._tag === "reset") limit = 0
-      }
-      // The engine holds a snapshot that contradicts the log: what follows on the contradiction can never be committed.
-      const known = shadow.termAt(group.appliedIndex)
-      if (known !== undefined && known !== group.appliedTerm) {
-        limit = Math.min(limit, group.appliedIndex)
-      }
-      const start = Math.max(shadow.base, group.appliedIndex, group.log.firstIndex - 1) + 1
-      const reach = Math.max(group.log.lastIndex, group.appliedIndex)
-      if (Math.min(limit, shadow.last) > reach || shadow.base > reach) {
-        this.fail(`r${group.range} restarts with a log up to ${reach}; durable was ${limit}`)
-      }
-      for (let index = start; index <= limit; index++) {
-        if (group.log.term(index) === shadow.termAt(index)) continue
-        this.fail(
-          `r${group.range} restarts with term ${group.log.term(index)} at ${index}; durable was ${shadow.termAt(index)}`,
-        )
-      }
-      this.adopt(shadow, group)
-    }
+  /** The node starts anew: nothing of the life before is heard of any more. */
+  restarted(): void {
+    const earlier = this.underWay.filter(({ shadow }) => !this.recovered.has(shadow))
+    this.underWay = [...earlier, ...this.unsynced, ...[...this.writes.values()].flat()]
+    this.recovered = new Set()
+    this.tapped = new WeakSet()
     this.gathered = []
     this.writes.clear()
     this.unsynced.length = 0
+  }
+
+  /**
+   * A group's log is looked at for the first time since the start: all that was durable must be back, unless a write that was under way has truncated it. Then
+   * what was recovered becomes what is known.
+   */
+  checkRecovered(group: RecoveredLog): void {
+    const shadow = this.shadow(group.range, group.replica)
+    this.recovered.add(shadow)
+    // What its disk has lost it may not know; what it promised others check.
+    if (!this.isDamaged()) this.compare(shadow, group)
+    this.adopt(shadow, group)
+  }
+
+  private compare(shadow: LogShadow, group: RecoveredLog): void {
+    const { term, vote } = group.log.hardState
+    if (term < shadow.term || (term === shadow.term && shadow.vote !== 0 && vote !== shadow.vote)) {
+      this.fail(
+        `r${group.range} restarts with term ${term} and vote ${vote}; durable were ${shadow.term} and ${shadow.vote}`,
+      )
+    }
+    let limit = shadow.last
+    for (const change of this.underWay) {
+      if (change.shadow !== shadow) continue
+      if (change._tag === "append") limit = Math.min(limit, change.first - 1)
+      if (change._tag === "reset") limit = 0
+    }
+    // The engine holds a snapshot that contradicts the log: what follows on the contradiction can never be committed.
+    const known = shadow.termAt(group.appliedIndex)
+    if (known !== undefined && known !== group.appliedTerm) {
+      limit = Math.min(limit, group.appliedIndex)
+    }
+    const start = Math.max(shadow.base, group.appliedIndex, group.log.firstIndex - 1) + 1
+    const reach = Math.max(group.log.lastIndex, group.appliedIndex)
+    if (Math.min(limit, shadow.last) > reach || shadow.base > reach) {
+      this.fail(`r${group.range} restarts with a log up to ${reach}; durable was ${limit}`)
+    }
+    for (let index = start; index <= limit; index++) {
+      if (group.log.term(index) === shadow.termAt(index)) continue
+      this.fail(
+        `r${group.range} restarts with term ${group.log.term(index)} at ${index}; durable was ${shadow.termAt(index)}`,
+      )
+    }
   }
 
   private adopt(shadow: LogShadow, { log }: RecoveredLog): void {
@@ -241,6 +286,7 @@ export class Durability {
 
 export interface RecoveredLog {
   readonly range: RangeId
+  readonly replica: ReplicaId
   readonly appliedIndex: LogIndex
   readonly appliedTerm: Term
   readonly log: JournalGroup

@@ -16,6 +16,10 @@ export interface FaultWorld {
 /** What may strike a leader just elected: most of all, that only some of what it sends arrives. */
 const strikeKinds = ["cutOneWay", "cutOneWay", "isolate", "crash", "crash", "kill"] as const
 
+/** Files whose damage a node is built to notice. */
+const tables = /^engine\/.*\.table$/
+const segments = /^journal\//
+
 /**
  * Begins faults at random and ends each after a while. Which kinds, how often and how long is the seed's choice, over orders of magnitude: a seed
  * with a single kind of fault finds what a mixture of all hides.
@@ -51,8 +55,12 @@ export class Faults {
     network.becomePerfect()
     for (const node of nodes.values()) {
       while (node.isPaused) node.resume()
+      node.goesOn()
       node.diskSlowness = 0.02
-      if (!node.isUp) node.start(false)
+      node.disk.capacityBytes = Number.POSITIVE_INFINITY
+      // Nothing rebuilds its tables: the others must do without.
+      if (node.hasDamagedTables && node.isUp) node.stop("kill")
+      if (!node.isUp && !node.isOut) node.start(false)
     }
   }
 
@@ -67,6 +75,7 @@ export class Faults {
   elected(node: SimulatedNode): void {
     const { prng, parameters } = this
     if (this.stopped || !prng.chance(parameters.strikeRate)) return
+    if (prng.chance(0.3) && this.deafenOthers(node)) return
     // At once means before its first append leaves.
     if (prng.chance(0.4)) {
       this.begin(prng.chance(0.7) ? "cutOneWay" : "isolate", node)
@@ -75,6 +84,28 @@ export class Faults {
     this.later(prng.logUniform(100, parameters.strikeDelayMaxUs), () => {
       if (node.isUp) this.begin(prng.pick(strikeKinds), node)
     })
+  }
+
+  /** Leadership of a group is to go to a node: maybe that one is out of reach, or the leader does not hear what becomes of it. */
+  transferOrdered(target: SimulatedNode): void {
+    const { prng, parameters } = this
+    if (this.stopped || !prng.chance(Math.max(0.2, parameters.strikeRate))) return
+    this.later(prng.logUniform(500, 30_000), () => {
+      if (prng.chance(0.6)) this.deafenOthers(target)
+      else if (target.isUp) this.begin(prng.pick(["kill", "pause", "cutOneWay", "isolate"]), target)
+    })
+  }
+
+  /** Whoever else leads hears nothing of the new leader, so that it goes on believing in itself for as long as it may. */
+  private deafenOthers(node: SimulatedNode): boolean {
+    const { world } = this
+    const others = [...world.nodes.values()].filter((each) => each !== node && each.isLeader)
+    for (const { id } of others) {
+      this.begun++
+      const sources = [...world.nodes.keys()].filter((each) => each !== id)
+      this.cut(sources, [id], this.drawDuration())
+    }
+    return others.length > 0
   }
 
   private drawNode(): SimulatedNode {
@@ -96,6 +127,12 @@ export class Faults {
         const some = prng.shuffle(others).slice(0, prng.int(1, others.length))
         if (prng.chance(0.7)) this.cut([node.id], some, duration)
         else this.cut(some, [node.id], duration)
+        return
+      }
+      case "cutPair": {
+        const other = prng.pick([...world.nodes.keys()].filter((id) => id !== node.id))
+        this.cut([node.id], [other], duration)
+        this.cut([other], [node.id], duration)
         return
       }
       case "isolate":
@@ -124,6 +161,14 @@ export class Faults {
           if (node.isPaused) node.resume()
         })
         return
+      case "sleep":
+        // The machine: its monotonic clock stands still, its wall clock goes on.
+        node.pause()
+        node.sleep()
+        this.later(duration, () => {
+          if (node.isPaused) node.resume()
+        })
+        return
       case "lossBurst":
         world.network.setExtraLoss(prng.logUniform(0.05, 0.9))
         this.later(duration, () => world.network.setExtraLoss(0))
@@ -134,12 +179,41 @@ export class Faults {
           node.diskSlowness = node.usualSlowness
         })
         return
+      case "diskHangs":
+        node.hang(prng.chance(0.5))
+        this.later(duration, () => node.goesOn())
+        return
+      case "diskFull":
+        node.disk.capacityBytes = node.disk.usedBytes + Math.round(prng.logUniform(1, 20_000))
+        this.later(duration, () => {
+          node.disk.capacityBytes = Number.POSITIVE_INFINITY
+        })
+        return
+      case "bitFlip":
+        this.flipBit()
+        return
       case "clockJump":
         node.wallSkewMs += prng.logUniform(1, 3_600_000) * (prng.chance(0.5) ? 1 : -1)
         return
       default:
         kind satisfies never
     }
+  }
+
+  /** On one node of the world only: a minority of every group. */
+  private flipBit(): void {
+    const { prng, world, parameters } = this
+    const node = world.nodes.get(parameters.flippedNode ?? 0)
+    if (node === undefined || node.isBroken) return
+    const kind = prng.chance(0.5) ? tables : segments
+    const paths = node.disk.files().filter((path) => kind.test(path))
+    if (paths.length === 0) return
+    const path = prng.pick(paths)
+    const size = node.disk.sizeOf(path)
+    if (size === 0) return
+    node.isDamaged = true
+    if (kind === tables) node.hasDamagedTables = true
+    node.disk.corrupt(path, prng.int(0, size - 1), 1 << prng.int(0, 7))
   }
 
   private drawKind(): FaultKind {
@@ -193,7 +267,7 @@ export class Faults {
       return
     }
     this.later(this.drawDuration(), () => {
-      if (!node.isUp) node.start(true)
+      if (!node.isUp && !node.isBroken) node.start(true)
     })
   }
 }

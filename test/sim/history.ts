@@ -1,3 +1,9 @@
+import {
+  conditionError,
+  type HistoryEvent,
+  type HistoryValue,
+  toJsonLines,
+} from "../jepsen/history.ts"
 import { checkRegister, type RegisterOperation, type RegisterValue } from "./linearizability.ts"
 import { Violation } from "./violation.ts"
 
@@ -6,6 +12,8 @@ export interface RecordedOperation {
   readonly process: number
   readonly key: number
   readonly kind: RegisterOperation["kind"]
+  /** How old what a read returns may be, in microseconds of the recorder's clock: 0 for a linearizable one, without limit for a local one. */
+  readonly staleUs: number
   value: RegisterValue
   readonly expected: RegisterValue
   readonly callTime: number
@@ -40,6 +48,18 @@ export class History {
     if (result.outcome === "ok" || result.outcome === "no") this.succeeded++
   }
 
+  /** Values of writes that surely had no effect. */
+  failedValues(): ReadonlySet<RegisterValue> {
+    const failed = new Set<RegisterValue>()
+    for (const operations of this.keys.values()) {
+      for (const { kind, outcome, value } of operations) {
+        const isWrite = kind === "put" || kind === "compareAndSet"
+        if (isWrite && (outcome === "fail" || outcome === "no")) failed.add(value)
+      }
+    }
+    return failed
+  }
+
   /** Throws `Violation` for the first key that is not linearizable, or that the budget does not decide. */
   check(): void {
     for (const [key, operations] of [...this.keys].sort(([left], [right]) => left - right)) {
@@ -58,49 +78,56 @@ export class History {
     operations: ReadonlyArray<RecordedOperation>,
   ): ReadonlyArray<RegisterOperation> {
     return operations
-      .filter(({ outcome }) => outcome !== "fail")
-      .map((operation) => ({ ...operation, outcome: operation.outcome as "ok" | "no" | "info" }))
-      .map((operation) =>
-        operation.outcome === undefined ? { ...operation, outcome: "info" } : operation,
-      )
+      .filter(({ outcome, staleUs }) => outcome !== "fail" && Number.isFinite(staleUs))
+      .map((operation) => ({
+        ...operation,
+        outcome: (operation.outcome ?? "info") as "ok" | "no" | "info",
+        // A read that may be so old is as good as one that began so much earlier.
+        callTime: operation.callTime - operation.staleUs,
+      }))
   }
 
   /**
-   * The history as JSON lines in the order of events (RELIABILITY section 7.3 a): `invoke`, then `ok`, `fail` or `info`; a condition that
-   * was false is a `fail` of its compare-and-set.
+   * The linearizable operations as a canonical history (jepsen/history.ts), as JSON lines in the order of events. An operation that is still under way
+   * has no end.
    */
   jsonLines(): string {
-    const names = { put: "write", get: "read", compareAndSet: "cas", delete: "delete" } as const
     const events: Array<{ time: number; isReturn: boolean; operation: RecordedOperation }> = []
-    for (const operations of this.keys.values()) {
-      for (const operation of operations) {
-        events.push({ time: operation.callTime, isReturn: false, operation })
-        const time =
-          operation.outcome === undefined ? Number.POSITIVE_INFINITY : operation.returnTime
-        events.push({ time, isReturn: true, operation })
-      }
+    for (const operation of [...this.keys.values()].flat()) {
+      if (operation.staleUs > 0) continue
+      events.push({ time: operation.callTime, isReturn: false, operation })
+      if (operation.outcome === undefined) continue
+      events.push({ time: operation.returnTime, isReturn: true, operation })
     }
     events.sort(
       (left, right) => left.time - right.time || Number(left.isReturn) - Number(right.isReturn),
     )
-    return events
-      .map(({ time, isReturn, operation }, index) => {
-        const { kind, outcome, process } = operation
-        const type = !isReturn ? "invoke" : outcome === "no" ? "fail" : (outcome ?? "info")
-        const known = kind !== "get" || (isReturn && outcome === "ok")
-        const written = known ? operation.value : null
-        const value = kind === "compareAndSet" ? [operation.expected, operation.value] : written
-        const at = Number.isFinite(time) ? time * 1000 : null
-        return JSON.stringify({
-          index,
-          type,
-          process,
-          f: names[kind],
-          key: `k${operation.key}`,
-          value,
-          time: at,
-        })
-      })
-      .join("\n")
+    return toJsonLines(
+      events.map(({ time, isReturn, operation }, index) => ({
+        index,
+        type: isReturn ? typeOf(operation) : "invoke",
+        process: operation.process,
+        f: names[operation.kind],
+        key: `k${operation.key}`,
+        value: shownValue(operation, isReturn),
+        time: time * 1000,
+        ...(isReturn && operation.outcome === "no" ? { error: conditionError } : {}),
+      })),
+    )
   }
+}
+
+const names = { put: "write", get: "read", compareAndSet: "cas", delete: "delete" } as const
+
+function typeOf({ outcome }: RecordedOperation): HistoryEvent["type"] {
+  return outcome === "no" ? "fail" : (outcome ?? "info")
+}
+
+/** What a delete or a read does not know yet is null, as what is not there. */
+function shownValue(operation: RecordedOperation, isReturn: boolean): HistoryValue {
+  const { kind, expected, value, outcome } = operation
+  const orNull = (number: RegisterValue) => (number === 0 ? null : number)
+  if (kind === "compareAndSet") return [orNull(expected), value]
+  if (kind === "put") return value
+  return kind === "get" && isReturn && outcome === "ok" ? orNull(value) : null
 }

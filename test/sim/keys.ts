@@ -5,11 +5,12 @@ import type { Prng } from "../../src/lib/prng.ts"
 import { defaultNamespace } from "../../src/server/bootstrap.ts"
 import type { Position, RangeDescriptor } from "../../src/types.ts"
 
-/** A key of the workload and where it lies. */
+/** A key of the workload and where it lies. Which range that is may change. */
 export interface KeyPlace {
   readonly number: number
   readonly position: Position
-  readonly range: RangeDescriptor
+  /** Where it was made: among these ranges keys are spread. */
+  readonly home: RangeDescriptor
 }
 
 /** Unknown outcomes that one key takes; more would make its history costly to check and easy to satisfy. */
@@ -18,8 +19,8 @@ const unknownMax = 10
 const operationsMax = 300
 
 /**
- * The keys that clients use: a few at a time, in every range at least one if there are enough. A key whose history has become long or unclear is replaced by
- * a fresh one in the same range.
+ * The keys that clients use: a few at a time, in every home at least one if there are enough. A key whose history has become long or unclear is replaced by
+ * a fresh one in the same home.
  */
 export class Keys {
   /** Every key ever used. */
@@ -27,12 +28,12 @@ export class Keys {
   private readonly active: Array<KeyPlace> = []
   private readonly unknown: Array<number> = []
   private readonly operations: Array<number> = []
-  private readonly ranges: ReadonlyArray<RangeDescriptor>
+  private readonly homes: ReadonlyArray<RangeDescriptor>
   private nextName = 0
 
-  constructor(ranges: ReadonlyArray<RangeDescriptor>, count: number) {
-    this.ranges = ranges
-    for (let i = 0; i < count; i++) this.active.push(this.make(ranges[i]))
+  constructor(homes: ReadonlyArray<RangeDescriptor>, count: number) {
+    this.homes = homes
+    for (let i = 0; i < count; i++) this.active.push(this.make(homes[i]))
   }
 
   /** A key for the next operation. */
@@ -51,17 +52,17 @@ export class Keys {
 
   private replace(key: KeyPlace): void {
     const at = this.active.indexOf(key)
-    if (at >= 0) this.active[at] = this.make(key.range)
+    if (at >= 0) this.active[at] = this.make(key.home)
   }
 
-  /** A fresh key in `range`, or anywhere. */
-  private make(range: RangeDescriptor | undefined): KeyPlace {
+  /** A fresh key in `home`, or anywhere. */
+  private make(home: RangeDescriptor | undefined): KeyPlace {
     for (;;) {
       const position = hashPosition(defaultNamespace, utf8(`k${this.nextName++}`))
-      const found = this.ranges.findLast(({ start }) => compareBytes(start, position) <= 0)
+      const found = this.homes.findLast(({ start }) => compareBytes(start, position) <= 0)
       assert(found !== undefined, "the ranges cover the namespace")
-      if (range !== undefined && range !== found) continue
-      const key = { number: this.all.length, position, range: found }
+      if (home !== undefined && home !== found) continue
+      const key = { number: this.all.length, position, home: found }
       this.all.push(key)
       this.unknown.push(0)
       this.operations.push(0)

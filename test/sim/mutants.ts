@@ -1,6 +1,7 @@
 /**
- * `npm run mutants [-- --from S] [--only A] [--json]`: searches seeds blindly for one that kills each mutant. A seed kills when it ends in a
- * violation with the bug and without one without it. Prints `{total, killed, table}`; exit code 1 when a mutant survives.
+ * `npm run mutants [-- --from S] [--only A,B] [--seeds N] [--json]`: searches up to N seeds blindly for one that kills each mutant. A seed kills when it
+ * ends in a violation with the bug and without one without it. Prints `{total, killed, table}`, and writes the table (killTable.ts); exit code 1 when a mutant
+ * survives.
  *
  * `npm run mutants -- engine [--from S] [--only WORDS] [--json]`: the same for the mutants of the storage engine (test/lsm/mutants.ts), with
  * `table: [{mutant, killedBy, detail}]`.
@@ -8,23 +9,21 @@
 import { parseArgs } from "node:util"
 import { runEngineMutants } from "../lsm/mutants.ts"
 import { freshSeed, Workers } from "./hunt.ts"
+import { type Kill, writeKills } from "./killTable.ts"
 import type { Mutant } from "./mutants/mutant.ts"
 import { mutants } from "./mutants/registry.ts"
 import { runSeed } from "./world.ts"
 
-const seedsMax = 5_000
+const seedsUsual = 5_000
 const seedsPerTask = 5
 const engineSeeds = 4
 
-export interface Kill {
-  readonly mutant: string
-  readonly seed: number | undefined
-  readonly seedsTried: number
-  readonly invariant: string | undefined
-}
-
 /** Looks at seeds from `first` on, in order, until one kills. */
-async function search(workers: Workers, mutant: Mutant, first: number): Promise<Kill> {
+async function search(
+  workers: Workers,
+  mutant: Mutant,
+  { first, seedsMax }: { readonly first: number; readonly seedsMax: number },
+): Promise<Kill> {
   const limit = first + seedsMax
   let next = first
   const killers: Array<{ seed: number; invariant: string }> = []
@@ -54,7 +53,12 @@ async function search(workers: Workers, mutant: Mutant, first: number): Promise<
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
-    options: { from: { type: "string" }, only: { type: "string" }, json: { type: "boolean" } },
+    options: {
+      from: { type: "string" },
+      only: { type: "string" },
+      seeds: { type: "string" },
+      json: { type: "boolean" },
+    },
     allowPositionals: true,
   })
   const first = values.from === undefined ? freshSeed() : Number(values.from)
@@ -64,12 +68,14 @@ async function main(): Promise<number> {
     else console.log(`${report.killed} of ${report.total} killed`)
     return report.killed === report.total ? 0 : 1
   }
-  const chosen = mutants.filter(({ name }) => values.only === undefined || name === values.only)
+  const seedsMax = values.seeds === undefined ? seedsUsual : Number(values.seeds)
+  const names = values.only?.split(",")
+  const chosen = mutants.filter(({ name }) => names === undefined || names.includes(name))
   console.error(`up to ${seedsMax} seeds from ${first} for each of ${chosen.length} mutants`)
   const workers = new Workers(2)
   const table: Array<Kill> = []
   for (const mutant of chosen) {
-    const kill = await search(workers, mutant, first)
+    const kill = await search(workers, mutant, { first, seedsMax })
     table.push(kill)
     const outcome =
       kill.seed === undefined
@@ -78,6 +84,7 @@ async function main(): Promise<number> {
     console.error(`${mutant.name} ${mutant.title}: ${outcome}`)
   }
   workers.stop()
+  writeKills(mutants, table)
   const killed = table.filter(({ seed }) => seed !== undefined).length
   const report = { total: table.length, killed, table }
   if (values.json) console.log(JSON.stringify(report))

@@ -1,6 +1,6 @@
 import type { Prng } from "../../src/lib/prng.ts"
-import type { Version } from "../../src/types.ts"
-import { conditions, encodeCommand, operations } from "../../src/wire/command.ts"
+import type { BoundsVersion, Version } from "../../src/types.ts"
+import { type Command, conditions, encodeCommand, operations } from "../../src/wire/command.ts"
 import type { KeyPlace } from "./keys.ts"
 import type { RegisterOperation, RegisterValue } from "./linearizability.ts"
 import type { Seen, Values } from "./values.ts"
@@ -12,35 +12,65 @@ export interface Identity {
   readonly unanswered: Set<number>
 }
 
-/** A mutation as the client sends it, on every attempt the same bytes. */
-export function encodeMutation(options: {
+/** A mutation as the client keeps it over all its attempts; only the bounds that it names may change. */
+export type Mutation = Omit<Command, "boundsVersion">
+
+interface MutationOptions {
   readonly identity: Identity
   readonly sequence: number
   readonly key: KeyPlace
-  readonly kind: RegisterOperation["kind"]
-  readonly seen: Seen | undefined
-  readonly value: RegisterValue
   readonly expiresAt: Version
-  readonly values: Values
-  readonly prng: Prng
-}): Uint8Array {
-  const { identity, sequence, key, kind, seen, values } = options
-  const condition = conditionFor(kind, seen, options.prng.chance(0.4))
+}
+
+function headOf({ identity, sequence, key, expiresAt }: MutationOptions) {
   let ackedBelow = sequence
   for (const unanswered of identity.unanswered) ackedBelow = Math.min(ackedBelow, unanswered)
-  return encodeCommand({
+  const { position } = key
+  return { clientId: identity.id, sequence, ackedBelow, expiresAt, ttl: 0, position }
+}
+
+export function registerMutation(
+  options: MutationOptions & {
+    readonly kind: RegisterOperation["kind"]
+    readonly seen: Seen | undefined
+    readonly value: RegisterValue
+    readonly values: Values
+    readonly prng: Prng
+  },
+): Mutation {
+  const { kind, seen, values } = options
+  const condition = conditionFor(kind, seen, options.prng.chance(0.4))
+  return {
+    ...headOf(options),
     operation: kind === "delete" ? operations.delete : operations.put,
     condition,
-    boundsVersion: key.range.boundsVersion,
-    clientId: identity.id,
-    sequence,
-    ackedBelow,
-    expiresAt: options.expiresAt,
     expectedVersion: condition === conditions.versionEquals ? (seen as Seen).version : 0,
-    position: key.position,
     value: values.bytesOf(options.value),
     expectedValue: values.bytesOf(condition === conditions.valueEquals ? (seen as Seen).value : 0),
-  })
+  }
+}
+
+export function addMutation(options: MutationOptions & { readonly delta: number }): Mutation {
+  const value = new Uint8Array(8)
+  new DataView(value.buffer).setBigInt64(0, BigInt(options.delta), true)
+  return {
+    ...headOf(options),
+    operation: operations.add,
+    condition: conditions.none,
+    expectedVersion: 0,
+    value,
+    expectedValue: new Uint8Array(0),
+  }
+}
+
+/** The bytes of an attempt. */
+export function encodeMutation(mutation: Mutation, boundsVersion: BoundsVersion): Uint8Array {
+  return encodeCommand({ ...mutation, boundsVersion })
+}
+
+/** The sum in the answer to an add. */
+export function sumOf(value: Uint8Array): number {
+  return Number(new DataView(value.buffer, value.byteOffset).getBigInt64(0, true))
 }
 
 function conditionFor(kind: RegisterOperation["kind"], seen: Seen | undefined, byValue: boolean) {

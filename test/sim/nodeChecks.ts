@@ -2,7 +2,7 @@ import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Replica } from "../../src/server/replica.ts"
 import type { Reply } from "../../src/server/requests.ts"
 import type { StoreLoop } from "../../src/server/storeLoop.ts"
-import type { RangeId, Term } from "../../src/types.ts"
+import type { LogIndex, RangeId, ReplicaId, Term } from "../../src/types.ts"
 import { Durability } from "./durability.ts"
 import type { NodeWorld, SimulatedNode } from "./simulatedNode.ts"
 import { Violation } from "./violation.ts"
@@ -13,11 +13,25 @@ export class NodeChecks {
   private readonly node: SimulatedNode
   private readonly world: NodeWorld
   private readonly leading = new Map<RangeId, Term>()
+  /** Replicas of this life. */
+  private readonly present = new Map<RangeId, Replica>()
+  /** By range: the largest id of a replica of which nothing is left here. */
+  private readonly removed = new Map<RangeId, ReplicaId>()
+  private isListening = false
+  /** Replicas have come, gone or changed their bounds since the last look. */
+  private placesChanged = false
 
   constructor(node: SimulatedNode, world: NodeWorld) {
     this.node = node
     this.world = world
-    this.durability = new Durability(`n${node.id}`, world.observer)
+    this.durability = new Durability({
+      node: `n${node.id}`,
+      isDamaged: () => node.isDamaged,
+      listener: world.observer,
+      destroyed: (range, replica) => {
+        this.removed.set(range, Math.max(this.removed.get(range) ?? 0, replica))
+      },
+    })
   }
 
   /** The node leads some group, as far as its last turn has shown. */
@@ -27,55 +41,88 @@ export class NodeChecks {
 
   stopped(): void {
     this.leading.clear()
+    this.present.clear()
+    this.isListening = false
   }
 
   /** The node has recovered: compares that with what was durable, and listens in from here on. */
   recovered(loop: StoreLoop): void {
-    const recovered = [...loop.replicas.values()].map((replica) => ({
-      range: replica.range,
-      appliedIndex: replica.machine.appliedIndex,
-      appliedTerm: replica.machine.appliedTerm,
-      log: replica.log,
-    }))
-    this.durability.checkRecovered(recovered)
+    this.durability.restarted()
+    for (const { range, machine, log } of loop.replicas.values()) {
+      const { replica, appliedIndex, appliedTerm } = machine
+      this.durability.checkRecovered({ range, replica, appliedIndex, appliedTerm, log })
+    }
     this.durability.tap(loop.storage.journal)
+    this.isListening = true
+    for (const replica of loop.replicas.values()) this.opened(replica)
+    this.notePlaces(loop)
+  }
+
+  /** A replica was made: at the start, by a split, or empty. */
+  opened(replica: Replica): void {
+    if (!this.isListening) return
+    const { range, machine, log } = replica
+    const grave = this.removed.get(range) ?? 0
+    if (machine.replica <= grave) {
+      this.fail("removed", `makes replica ${machine.replica} of r${range}; ${grave} was removed`)
+    }
+    this.placesChanged = true
+    this.present.set(range, replica)
     // Handles given out before the tap are tapped too.
-    for (const replica of loop.replicas.values()) {
-      this.durability.tapGroup(replica.range, replica.machine.replica, replica.log)
+    this.durability.tapGroup(range, machine.replica, log)
+    this.observeMachine(replica)
+    const replaceMachine = replica.replaceMachine.bind(replica)
+    replica.replaceMachine = (next) => {
+      replaceMachine(next)
+      this.placesChanged = true
+      this.node.counts.snapshotsInstalled++
       this.observeMachine(replica)
-      const replaceMachine = replica.replaceMachine.bind(replica)
-      replica.replaceMachine = (machine) => {
-        replaceMachine(machine)
-        this.node.counts.snapshotsInstalled++
-        this.observeMachine(replica)
-      }
     }
   }
 
   private observeMachine(replica: Replica): void {
     const { machine, range } = replica
     const { observer, trace } = this.world
-    observer.chainAt(this.node.id, range, machine.appliedIndex, machine.chain)
+    if (!replica.isEmpty) this.seen(replica)
     const apply = machine.apply.bind(machine)
     machine.apply = (entry) => {
+      const { descriptor } = machine
       apply(entry)
-      trace.record("apply", this.world.now, this.node.id * 1000 + range, entry.index, machine.chain)
+      const place = this.node.id * 1000 + range
+      trace.record("apply", this.world.now, place, entry.index, machine.chain)
       observer.appliedEntry(this.node.id, range, entry, {
         chain: machine.chain,
         replicaTerm: replica.raft.term,
       })
-      if (!this.durability.holds(range, entry.index, entry.term)) {
-        throw new Violation(
-          "durability",
-          `n${this.node.id} applies ${entry.index} of r${range} too early`,
-        )
+      if (machine.descriptor !== descriptor) {
+        this.placesChanged = true
+        observer.described(this.node.id, machine.descriptor, entry.index)
+        if (machine.child !== undefined) {
+          const { appliedIndex, chain } = machine.child
+          observer.described(this.node.id, machine.child.descriptor, appliedIndex)
+          observer.chainAt(this.node.id, machine.child.descriptor.id, appliedIndex, chain)
+        }
+      }
+      if (!this.holds(range, machine.replica, entry.index, entry.term)) {
+        this.fail("durability", `applies ${entry.index} of r${range} too early`)
       }
     }
   }
 
+  /** State that was not applied here: of a start, a snapshot or a split. */
+  private seen({ machine, range }: Replica): void {
+    const { observer } = this.world
+    observer.chainAt(this.node.id, range, machine.appliedIndex, machine.chain)
+    observer.described(this.node.id, machine.descriptor, machine.appliedIndex)
+  }
+
+  /** After a turn. */
   noteRoles(loop: StoreLoop): void {
     for (const replica of loop.replicas.values()) {
       const { raft, range } = replica
+      if (replica.differs !== undefined && !this.node.isDamaged) {
+        this.fail("chain", `is told that r${range} differs: ${replica.differs}`)
+      }
       if (raft.role !== "leader") {
         if (this.leading.size > 0) this.leading.delete(range)
         continue
@@ -91,41 +138,123 @@ export class NodeChecks {
         log: replica.log,
       })
     }
+    this.noteGone(loop)
+    if (this.placesChanged) this.notePlaces(loop)
+    this.checkLeases()
+  }
+
+  private noteGone(loop: StoreLoop): void {
+    for (const [range, { machine, isEmpty }] of this.present) {
+      if (loop.replicas.has(range)) continue
+      this.present.delete(range)
+      this.leading.delete(range)
+      if (isEmpty || this.world.observer.isRemoved(range, machine.replica)) continue
+      this.fail("removed", `removes replica ${machine.replica} of r${range}, which is a member`)
+    }
+  }
+
+  /** Replicas on a node are disjoint, and what is committed of all ranges tiles their space. */
+  private notePlaces(loop: StoreLoop): void {
+    this.placesChanged = false
+    const held = [...loop.replicas.values()]
+      .filter((replica) => !replica.isEmpty)
+      .map(({ machine }) => machine.descriptor)
+    const overlapping = this.world.observer.overlapIn(held)
+    if (overlapping !== undefined) this.fail("tiling", `holds two replicas of ${overlapping}`)
+    this.world.observer.checkTiling()
+  }
+
+  /** No two valid leases at one instant. */
+  private checkLeases(): void {
+    const { world, node } = this
+    if (world.parameters.settings.leaseMs === 0) return
+    for (const range of this.leading.keys()) {
+      if (!node.checks.hasLease(range)) continue
+      for (const other of world.nodes.values()) {
+        if (other === node || !other.checks.hasLease(range)) continue
+        this.fail("lease", `has a lease of r${range} while n${other.id} has one`)
+      }
+    }
+  }
+
+  /** Whether the node holds a valid lease of the range by its own clocks. */
+  hasLease(range: RangeId): boolean {
+    if (!this.leading.has(range)) return false
+    const raft = this.present.get(range)?.raft
+    const { monotonicMs, wallMs } = this.node.clock()
+    return raft?.leaseHolds(monotonicMs, wallMs) === true
   }
 
   sent(loop: StoreLoop, message: PeerMessage): void {
     if (message._tag !== "Raft") return
     const { range, message: raft } = message
+    const group = { range, replica: raft.from }
     if (raft._tag === "AppendResponse" && raft.accepted) {
       const inEngine = loop.replicas.get(range)?.machine.appliedIndex ?? 0
-      this.durability.checkAppendAcknowledged(range, raft.index, raft.term, inEngine)
+      this.durability.checkAppendAcknowledged(group, raft, inEngine)
     } else if (raft._tag === "VoteResponse" && raft.granted && !raft.preVote) {
-      this.durability.checkVoteGranted(range, raft.term, raft.to)
+      if (raft.from <= (this.removed.get(range) ?? 0)) {
+        this.fail("removed", `votes as replica ${raft.from} of r${range}, which was removed`)
+      }
+      this.durability.checkVoteGranted(group, raft.term, raft.to)
       this.world.observer.voted(range, raft.from, raft.term, raft.to)
     }
   }
 
-  /** A mutation that was answered is durable on a majority. */
-  acknowledged(reply: Extract<Reply, { _tag: "Mutated" }>): void {
+  /** A mutation that was answered is durable on a majority of a membership that can have decided on it. */
+  answered(reply: Reply): void {
+    if (reply._tag === "Mutated") this.checkDurable(reply)
+  }
+
+  private checkDurable(reply: Extract<Reply, { _tag: "Mutated" }>): void {
     const { range, index } = reply.receipt
     const { world } = this
     const term = world.observer.appliedTerm(range, index)
-    const descriptor = world.descriptors.find(({ id }) => id === range)
-    if (descriptor === undefined) throw new Violation("assertion", `an answer names range ${range}`)
-    let holders = 0
-    for (const { node } of descriptor.replicas) {
+    const places = world.observer.placesSince(range, index)
+    const holders = new Set<ReplicaId>()
+    for (const { node, replica } of places.flat()) {
       const holder = world.nodes.get(node) as SimulatedNode
-      if (term !== undefined && holder.checks.holds(range, index, term)) holders++
+      if (term !== undefined && holder.checks.holds(range, replica, index, term)) {
+        holders.add(replica)
+      }
     }
-    if (2 * holders > descriptor.replicas.length) return
-    throw new Violation(
+    const isMajority = (role: "incoming" | "outgoing", members: (typeof places)[number]) => {
+      const voters = members.filter((place) => place.role === "voter" || place.role === role)
+      return 2 * voters.filter(({ replica }) => holders.has(replica)).length > voters.length
+    }
+    const decides = (members: (typeof places)[number]) =>
+      isMajority("incoming", members) && isMajority("outgoing", members)
+    // The membership that decided may be so new that nobody has applied it yet: then these holders are all that is known.
+    const effective = this.present.get(range)?.raft.membership
+    const byLog = (voters: ReadonlyArray<ReplicaId>) =>
+      2 * voters.filter((voter) => holders.has(voter) || this.isNewlyHeld(reply, voter)).length >
+      voters.length
+    if (places.some(decides)) return
+    if (effective !== undefined && byLog(effective.voters)) {
+      if (effective.outgoing.length === 0 || byLog(effective.outgoing)) return
+    }
+    this.fail(
       "durability",
-      `n${this.node.id} answers for entry ${index} of r${range}, durable on ${holders} of ${descriptor.replicas.length}`,
+      `answers for entry ${index} of r${range}, durable on replicas ${[...holders]} only`,
+    )
+  }
+
+  /** Whether a replica that no applied descriptor lists yet holds the entry. */
+  private isNewlyHeld(reply: Extract<Reply, { _tag: "Mutated" }>, replica: ReplicaId): boolean {
+    const { range, index } = reply.receipt
+    const term = this.world.observer.appliedTerm(range, index)
+    if (term === undefined) return false
+    return [...this.world.nodes.values()].some(({ checks }) =>
+      checks.holds(range, replica, index, term),
     )
   }
 
   /** Whether the entry is durable here, in the log or in the engine. */
-  holds(range: RangeId, index: number, term: Term): boolean {
-    return this.durability.holds(range, index, term)
+  holds(range: RangeId, replica: ReplicaId, index: LogIndex, term: Term): boolean {
+    return this.durability.holds({ range, replica }, index, term)
+  }
+
+  private fail(invariant: Violation["invariant"], message: string): never {
+    throw new Violation(invariant, `n${this.node.id} ${message}`)
   }
 }

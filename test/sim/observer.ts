@@ -1,7 +1,16 @@
 import type { JournalGroup, LoggedEntry } from "../../src/journal/group.ts"
+import { compareBytes, equalBytes } from "../../src/lib/bytes.ts"
 import { crc32 } from "../../src/lib/checksum.ts"
 import type { AppliedEntry } from "../../src/server/apply.ts"
-import type { LogIndex, NodeId, RangeId, ReplicaId, Term } from "../../src/types.ts"
+import type {
+  LogIndex,
+  NodeId,
+  RangeDescriptor,
+  RangeId,
+  ReplicaId,
+  ReplicaPlace,
+  Term,
+} from "../../src/types.ts"
 import type { LogListener } from "./durability.ts"
 import { Violation } from "./violation.ts"
 
@@ -23,6 +32,9 @@ class RangeRecord {
   /** By term and voter. */
   readonly votes = new Map<number, ReplicaId>()
   highestApplied: LogIndex = 0
+  /** As far as it was applied anywhere: descriptors by the index from which on they hold, in order. */
+  readonly descriptors: Array<{ readonly index: LogIndex; readonly descriptor: RangeDescriptor }> =
+    []
 }
 
 const indexLimit = 2 ** 32
@@ -148,8 +160,133 @@ export class Observer implements LogListener {
     }
   }
 
+  // Descriptors
+
+  /** Every range that there is by now, as it is where it was applied furthest. */
+  get latest(): ReadonlyArray<RangeDescriptor> {
+    return [...this.ranges.values()].flatMap(({ descriptors }) => {
+      const last = descriptors[descriptors.length - 1]
+      return last === undefined ? [] : [last.descriptor]
+    })
+  }
+
+  /** A replica's state at `index` carries this descriptor; it may hold from an earlier index on. */
+  described(node: NodeId, descriptor: RangeDescriptor, index: LogIndex): void {
+    const { descriptors } = this.record(descriptor.id)
+    const at = descriptors.findLastIndex((known) => known.index <= index)
+    const before = descriptors[at]
+    if (before !== undefined && isSame(before.descriptor, descriptor)) return
+    const after = descriptors[at + 1]
+    // Known from a snapshot of a later index only.
+    if (after !== undefined && isSame(after.descriptor, descriptor)) {
+      descriptors[at + 1] = { index, descriptor }
+      return
+    }
+    const rises =
+      (before === undefined || isLater(descriptor, before.descriptor)) &&
+      (after === undefined || isLater(after.descriptor, descriptor)) &&
+      before?.index !== index
+    if (!rises) {
+      const { boundsVersion, membersVersion } = descriptor
+      throw new Violation(
+        "versions",
+        `n${node} has r${descriptor.id} at ${index} with versions ${boundsVersion}.${membersVersion}, between ${versionsOf(before)} and ${versionsOf(after)}`,
+      )
+    }
+    this.checkReplicas(node, descriptor, before?.descriptor)
+    descriptors.splice(at + 1, 0, { index, descriptor })
+  }
+
+  /** A replica that has left its group never comes back to it. */
+  private checkReplicas(
+    node: NodeId,
+    descriptor: RangeDescriptor,
+    before: RangeDescriptor | undefined,
+  ): void {
+    if (before === undefined) return
+    for (const { replica } of descriptor.replicas) {
+      if (before.replicas.some((place) => place.replica === replica)) continue
+      if (!this.wasMember(descriptor.id, replica)) continue
+      const { id, membersVersion } = descriptor
+      throw new Violation(
+        "removed",
+        `n${node}: replica ${replica} of r${id}, which had left, is a member again at version ${membersVersion}`,
+      )
+    }
+  }
+
+  /** Places of the memberships that can have decided on the entry at `index`: the one in force there, and later ones. */
+  placesSince(range: RangeId, index: LogIndex): ReadonlyArray<ReadonlyArray<ReplicaPlace>> {
+    const { descriptors } = this.record(range)
+    const at = descriptors.findLastIndex((known) => known.index <= index)
+    return descriptors.slice(Math.max(0, at)).map(({ descriptor }) => descriptor.replicas)
+  }
+
+  /** Whether a committed membership has ever listed the replica. */
+  wasMember(range: RangeId, replica: ReplicaId): boolean {
+    return this.record(range).descriptors.some(({ descriptor }) =>
+      descriptor.replicas.some((place) => place.replica === replica),
+    )
+  }
+
+  /** Whether the group has gone on without the replica. */
+  isRemoved(range: RangeId, replica: ReplicaId): boolean {
+    const { descriptors } = this.record(range)
+    const latest = descriptors[descriptors.length - 1]?.descriptor
+    return latest?.replicas.every((place) => place.replica !== replica) === true
+  }
+
+  /** The name of two descriptors that share a position. */
+  overlapIn(descriptors: ReadonlyArray<RangeDescriptor>): string | undefined {
+    const sorted = inOrder(descriptors)
+    for (let i = 1; i < sorted.length; i++) {
+      const left = sorted[i - 1] as RangeDescriptor
+      const right = sorted[i] as RangeDescriptor
+      const isApart = left.end.length > 0 && compareBytes(left.end, right.start) <= 0
+      if (!isApart) return `r${left.id} and r${right.id}`
+    }
+    return undefined
+  }
+
+  /** What is committed of all ranges covers their space once. */
+  checkTiling(): void {
+    const sorted = inOrder(this.latest)
+    for (let i = 1; i < sorted.length; i++) {
+      const left = sorted[i - 1] as RangeDescriptor
+      const right = sorted[i] as RangeDescriptor
+      if (equalBytes(left.end, right.start)) continue
+      throw new Violation("tiling", `r${left.id} does not end where r${right.id} begins`)
+    }
+  }
+
   /** Term of the entry that was applied at an index, if one was. */
   appliedTerm(range: RangeId, index: LogIndex): Term | undefined {
     return this.record(range).appliedTerms[index]
   }
+}
+
+function isSame(left: RangeDescriptor, right: RangeDescriptor): boolean {
+  return (
+    left.boundsVersion === right.boundsVersion &&
+    left.membersVersion === right.membersVersion &&
+    equalBytes(left.start, right.start) &&
+    equalBytes(left.end, right.end) &&
+    JSON.stringify(left.replicas) === JSON.stringify(right.replicas)
+  )
+}
+
+/** Both versions are as high, and one is higher. */
+function isLater(left: RangeDescriptor, right: RangeDescriptor): boolean {
+  const bounds = left.boundsVersion - right.boundsVersion
+  const members = left.membersVersion - right.membersVersion
+  return bounds >= 0 && members >= 0 && bounds + members > 0
+}
+
+function versionsOf(known: { readonly descriptor: RangeDescriptor } | undefined): string {
+  if (known === undefined) return "none"
+  return `${known.descriptor.boundsVersion}.${known.descriptor.membersVersion}`
+}
+
+function inOrder(descriptors: ReadonlyArray<RangeDescriptor>): Array<RangeDescriptor> {
+  return [...descriptors].sort((left, right) => compareBytes(left.start, right.start))
 }

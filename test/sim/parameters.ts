@@ -1,5 +1,6 @@
 import type { Prng } from "../../src/lib/prng.ts"
 import { defaultSettings, type StoreSettings } from "../../src/server/settings.ts"
+import type { NodeId } from "../../src/types.ts"
 
 /** Times in microseconds, shares from 0 to 1, rates per simulated second. */
 export interface NetworkParameters {
@@ -33,6 +34,7 @@ export interface DiskParameters {
 
 export const faultKinds = [
   "cutOneWay",
+  "cutPair",
   "isolate",
   "halves",
   "crash",
@@ -42,6 +44,10 @@ export const faultKinds = [
   "slowDisk",
   "clockJump",
   "crashAll",
+  "diskHangs",
+  "diskFull",
+  "bitFlip",
+  "sleep",
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 
@@ -57,6 +63,33 @@ export interface FaultParameters {
   /** Share of new leaders that a fault strikes at once. */
   readonly strikeRate: number
   readonly strikeDelayMaxUs: number
+  /** The one node whose disk bits flip; `undefined` = none. */
+  readonly flippedNode: NodeId | undefined
+}
+
+export const churnKinds = [
+  "split",
+  "addLearner",
+  "addVoter",
+  "promote",
+  "remove",
+  "demote",
+  "move",
+  "transfer",
+] as const
+export type ChurnKind = (typeof churnKinds)[number]
+
+/** What the control plane orders. */
+export interface ChurnParameters {
+  /** Orders begun per second; 0 = ranges stay as they are. */
+  readonly rate: number
+  /** Chance of each kind; they add up to 1. */
+  readonly weights: ReadonlyArray<readonly [ChurnKind, number]>
+  /** A range is split from so many keys on, while there are fewer than so many ranges. */
+  readonly splitKeys: number
+  readonly rangesMax: number
+  /** No group gets fewer voters. */
+  readonly votersMin: number
 }
 
 export interface WorkloadParameters {
@@ -71,23 +104,38 @@ export interface WorkloadParameters {
   readonly deadlineMinUs: number
   readonly deadlineMaxUs: number
   readonly valueBytesMax: number
-  /** Share of reads among operations. */
+  /** Share of adds to counters among operations; of reads among the others. */
+  readonly addShare: number
   readonly readShare: number
+  /** Share of reads that may be stale; of these, those that state a bound, and those with a session's floor. */
+  readonly staleShare: number
+  readonly boundedShare: number
+  readonly floorShare: number
+  /** Share of linearizable reads that any replica may serve. */
+  readonly anyReplicaShare: number
   /** Share of attempts sent twice at once, as a client does that lost patience early. */
   readonly doubleSendRate: number
 }
 
 /** Everything that a seed decides about its world before it begins. */
 export interface Parameters {
+  /** Of the bootstrap; beyond them there are spare nodes, which hold nothing at first. */
   readonly nodes: number
+  readonly spareNodes: number
   readonly defaultRanges: number
+  /** The groups of the system and of the space's end are there too, though nothing is written to them. */
+  readonly idleRanges: boolean
   readonly settings: StoreSettings
   readonly network: NetworkParameters
   readonly disk: DiskParameters
   readonly faults: FaultParameters
   readonly workload: WorkloadParameters
+  readonly churn: ChurnParameters
   /** A turn comes at most this long after its input. */
   readonly turnDelayMaxUs: number
+  /** Share of turns after which the process sleeps before it does what it has decided, and for how long at most. */
+  readonly midTurnPauseRate: number
+  readonly midTurnPauseMaxUs: number
   /** Relative drift of node clocks, and how far apart their wall clocks are. */
   readonly driftMax: number
   readonly wallSkewMaxMs: number
@@ -95,15 +143,24 @@ export interface Parameters {
 
 export function drawParameters(prng: Prng): Parameters {
   const nodes = prng.chance(0.75) ? 3 : 5
+  const drawn = drawChurn(prng)
+  const faults = drawFaults(prng, nodes)
+  // A node that damage has stopped must leave a majority everywhere.
+  const churn = faults.flippedNode === undefined ? drawn : { ...drawn, votersMin: 3 }
   return {
     nodes,
+    spareNodes: churn.rate === 0 ? 0 : prng.int(0, 2),
     defaultRanges: prng.pick(nodes === 3 ? [1, 1, 2, 4] : [1, 1, 2]),
+    idleRanges: prng.chance(0.2),
     settings: drawSettings(prng),
     network: drawNetwork(prng),
     disk: drawDisk(prng),
-    faults: drawFaults(prng),
+    faults,
     workload: drawWorkload(prng),
-    turnDelayMaxUs: Math.round(prng.logUniform(100, 8_000)),
+    churn,
+    turnDelayMaxUs: Math.round(prng.logUniform(300, 10_000)),
+    midTurnPauseRate: prng.chance(0.4) ? prng.logUniform(0.0001, 0.01) : 0,
+    midTurnPauseMaxUs: prng.logUniform(10_000, 2_000_000),
     driftMax: prng.logUniform(1e-6, 1e-2),
     wallSkewMaxMs: prng.chance(0.2) ? prng.logUniform(1_000, 3_600_000) : prng.logUniform(1, 500),
   }
@@ -114,20 +171,28 @@ function buggified(prng: Prng, small: ReadonlyArray<number>, usual: number): num
   return prng.chance(0.35) ? usual : prng.pick(small)
 }
 
+/** Compressing costs more time than all else that a flush of a few keys does. */
+const uncompressed = { level0: "none", middle: "none", bottom: "none" } as const
+
 function drawSettings(prng: Prng): StoreSettings {
   const d = defaultSettings
-  const memtableBytes = buggified(prng, [1024, 1024, 4096, 16_384], 65_536)
+  const memtableBytes = buggified(prng, [1024, 4096, 4096, 16_384], 65_536)
   const truncating = prng.chance(0.5)
   // Elections are where consensus goes wrong: half of the seeds have them three times as fast.
   const isFast = prng.chance(0.5)
   const tickMs = isFast ? 10 : d.tickMs
+  const voteSilenceMs = prng.chance(0.75) ? d.electionTicksMin * tickMs : 0
+  const hasLease = prng.chance(leaseShare) && voteSilenceMs > 0
   return {
     ...d,
     tickMs,
+    // In the proportions of the design: lease 240 ms and slip 20 ms to a silence of 300 ms.
+    leaseMs: hasLease ? (voteSilenceMs * 4) / 5 : 0,
+    clockSlipMs: hasLease ? voteSilenceMs / 15 : d.clockSlipMs,
     heartbeatTicks: isFast ? 4 : d.heartbeatTicks,
     preVote: prng.chance(0.65),
     checkQuorum: prng.chance(0.8),
-    voteSilenceMs: prng.chance(0.6) ? d.electionTicksMin * tickMs : 0,
+    voteSilenceMs,
     maxInflightAppends: buggified(prng, [1, 1, 2, 4], d.maxInflightAppends),
     maxAppendBytes: buggified(prng, [1, 1, 200, 2000], d.maxAppendBytes),
     maxCommittedBytes: buggified(prng, [1, 300, 3000], d.maxCommittedBytes),
@@ -146,7 +211,9 @@ function drawSettings(prng: Prng): StoreSettings {
     retentionMs: truncating ? prng.pick([12, 12, 120]) : buggified(prng, [120, 1200], 6000),
     retainedEntries: truncating ? prng.pick([0, 2]) : buggified(prng, [2, 20], d.retainedEntries),
     retentionTicks: truncating ? 1 : buggified(prng, [1, 4], d.retentionTicks),
-    journalBytesPerSeal: buggified(prng, [1000, 10_000, 40_000], 200_000),
+    compareEntries: buggified(prng, [1, 4], d.compareEntries),
+    compareMs: buggified(prng, [60, 200], d.compareMs),
+    journalBytesPerSeal: buggified(prng, [3000, 10_000, 40_000], 200_000),
     sessions: {
       results: buggified(prng, [300], d.sessions.results),
       // Room for every client of the workload, and for those of the liveness phase.
@@ -173,8 +240,9 @@ function drawSettings(prng: Prng): StoreSettings {
       manifestBytes: buggified(prng, [1024, 4096], 16_384),
       blockCacheBytes: buggified(prng, [1, 4096], 1 << 20),
       scrubBytesPerSecond: 0,
+      ...(prng.chance(0.75) ? { compression: uncompressed } : {}),
     },
-    space: { reserveBytes: 0, lowFreeBytes: 0 },
+    space: { reserveBytes: buggified(prng, [0, 2000], 0), lowFreeBytes: 0 },
     journalScrub: { bytesPerSecond: 0, sliceBytes: 1 << 20 },
   }
 }
@@ -211,9 +279,19 @@ function drawDisk(prng: Prng): DiskParameters {
   }
 }
 
-function drawFaults(prng: Prng): FaultParameters {
+/** Share of seeds in which ranges change. */
+const churnShare = 0.5
+/** Share of seeds in which reads go by leases, of those whose voters are silent for a while. */
+const leaseShare = 0.7
+
+/** How much seldomer than the others these strike. */
+const rareKinds: Partial<Record<FaultKind, number>> = { crashAll: 0.1, diskFull: 0.2, bitFlip: 0.1 }
+
+function drawFaults(prng: Prng, nodes: number): FaultParameters {
+  const flippedNode = prng.chance(0.15) ? prng.int(1, nodes) : undefined
   const weights = faultKinds.map((kind) => {
-    const likely = kind === "crashAll" ? 0.1 : 1
+    if (kind === "bitFlip" && flippedNode === undefined) return [kind, 0] as const
+    const likely = rareKinds[kind] ?? 1
     return [kind, prng.chance(0.65) ? prng.logUniform(0.05, 1) * likely : 0] as const
   })
   const sum = weights.reduce((total, [, weight]) => total + weight, 0)
@@ -223,9 +301,26 @@ function drawFaults(prng: Prng): FaultParameters {
     leaderShare: prng.pick([0, 0.3, 0.8]),
     strikeRate: prng.chance(0.5) ? prng.logUniform(0.05, 1) : 0,
     strikeDelayMaxUs: prng.logUniform(1_000, 200_000),
+    flippedNode,
     weights: sum === 0 ? [["crash", 1]] : weights.map(([kind, weight]) => [kind, weight / sum]),
     durationMinUs,
     durationMaxUs: prng.logUniform(200_000, 4_000_000),
+  }
+}
+
+function drawChurn(prng: Prng): ChurnParameters {
+  const rate = prng.chance(churnShare) ? prng.logUniform(0.3, 6) : 0
+  const weights = churnKinds.map(
+    (kind) =>
+      [kind, prng.chance(kind === "transfer" ? 0.8 : 0.6) ? prng.logUniform(0.1, 1) : 0] as const,
+  )
+  const sum = weights.reduce((total, [, weight]) => total + weight, 0)
+  return {
+    rate,
+    weights: sum === 0 ? [["move", 1]] : weights.map(([kind, weight]) => [kind, weight / sum]),
+    splitKeys: prng.pick([2, 5, 10]),
+    rangesMax: prng.int(4, 8),
+    votersMin: prng.pick([1, 2, 3]),
   }
 }
 
@@ -239,7 +334,7 @@ function drawWorkload(prng: Prng): WorkloadParameters {
   return {
     clients,
     processesPerClient,
-    keys: prng.int(4, 10),
+    keys: prng.int(4, 14),
     thinkMinUs: thinkUs / prng.logUniform(1.2, 5),
     thinkMaxUs: thinkUs * 1.5,
     attemptMinUs,
@@ -247,7 +342,12 @@ function drawWorkload(prng: Prng): WorkloadParameters {
     deadlineMinUs,
     deadlineMaxUs: deadlineMinUs * prng.logUniform(1.5, 10),
     valueBytesMax: Math.round(prng.logUniform(8, 1_500)),
+    addShare: prng.chance(0.5) ? 0.2 * prng.float() : 0,
     readShare: 0.2 + 0.4 * prng.float(),
+    staleShare: prng.chance(0.5) ? 0.4 * prng.float() : 0,
+    boundedShare: prng.pick([0, 0.5, 1]),
+    floorShare: prng.pick([0, 0.5]),
+    anyReplicaShare: prng.chance(0.5) ? 0.5 * prng.float() : 0,
     doubleSendRate: prng.chance(0.5) ? prng.logUniform(0.005, 0.2) : 0,
   }
 }

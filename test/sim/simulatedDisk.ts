@@ -29,6 +29,8 @@ export class SimulatedDisk implements Disk {
   capacityBytes: number
   private root = new Folder()
   private readonly folders = new Map<string, Folder>()
+  /** By path: what looking it up has shown. */
+  private readonly places = new Map<string, Place>()
   /** Files with writes not yet synced. */
   private readonly dirty = new Set<Inode>()
   private crashAt = Number.POSITIVE_INFINITY
@@ -79,6 +81,7 @@ export class SimulatedDisk implements Disk {
     this.kill()
     this.dirty.clear()
     this.folders.clear()
+    this.places.clear()
     this.usedBytes = 0
     this.settle(this.root, keep, new Set())
   }
@@ -136,6 +139,19 @@ export class SimulatedDisk implements Disk {
     const inode = this.inode(path)
     assert(offset >= 0 && offset < inode.size, `offset ${offset} lies inside ${path}`)
     inode.buffer[offset] = (inode.buffer[offset] as number) ^ xor
+  }
+
+  /** Paths of all files, for whoever damages them. */
+  files(directory = ""): ReadonlyArray<string> {
+    const folder = this.folder(directory)
+    return [...(folder?.names ?? [])].flatMap(([name, node]) => {
+      const path = directory === "" ? name : `${directory}/${name}`
+      return node instanceof Folder ? this.files(path) : [path]
+    })
+  }
+
+  sizeOf(path: string): number {
+    return this.inode(path).size
   }
 
   /** Whether every byte written to the file, and its name, would survive a power loss now. */
@@ -264,10 +280,16 @@ export class SimulatedDisk implements Disk {
   private locate(path: string): Place
   private locate(path: string, optional: true): Place | undefined
   private locate(path: string, optional?: true): Place | undefined {
+    const known = this.places.get(path)
+    if (known !== undefined) return known
     const normal = normalPath(path)
     const slash = normal.lastIndexOf("/")
     const folder = this.folder(slash < 0 ? "" : normal.slice(0, slash))
-    if (folder !== undefined) return { folder, name: normal.slice(slash + 1) }
+    if (folder !== undefined) {
+      const place = { folder, name: normal.slice(slash + 1) }
+      this.places.set(path, place)
+      return place
+    }
     if (optional) return undefined
     throw new DiskError({ reason: "not-found", path })
   }
@@ -372,7 +394,13 @@ class SimulatedFile implements DiskFile {
   read(target: Uint8Array, offset: number): number {
     this.usable()
     const count = Math.min(target.length, Math.max(0, this.inode.size - offset))
-    if (count > 0) target.set(this.inode.buffer.subarray(offset, offset + count))
+    const { buffer } = this.inode
+    // Of most reads a loop over the bytes costs less than a view of them.
+    if (count <= 64) for (let i = 0; i < count; i++) target[i] = buffer[offset + i] as number
+    else
+      target.set(
+        offset === 0 && count === buffer.length ? buffer : buffer.subarray(offset, offset + count),
+      )
     return count
   }
 

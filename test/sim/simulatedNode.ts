@@ -1,11 +1,16 @@
-import { DiskError } from "../../src/disk/disk.ts"
+import { DiskError, StorageCorruption } from "../../src/disk/disk.ts"
 import type { JournalWrite } from "../../src/journal/journal.ts"
 import { assert } from "../../src/lib/assert.ts"
 import type { Prng } from "../../src/lib/prng.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Reply, Request } from "../../src/server/requests.ts"
-import { runStoreJob, type StoreJob } from "../../src/server/storeJobs.ts"
-import { type ClockReading, StoreLoop, type StoreParts } from "../../src/server/storeLoop.ts"
+import { attemptStoreJob, type StoreJob, type StoreJobResult } from "../../src/server/storeJobs.ts"
+import {
+  type ClockReading,
+  StoreLoop,
+  type StoreOutput,
+  type StoreParts,
+} from "../../src/server/storeLoop.ts"
 import type { NodeId, RangeDescriptor } from "../../src/types.ts"
 import { NodeChecks } from "./nodeChecks.ts"
 import type { Observer } from "./observer.ts"
@@ -23,6 +28,8 @@ export interface NodeWorld {
   readonly observer: Observer
   readonly parameters: Parameters
   readonly descriptors: ReadonlyArray<RangeDescriptor>
+  /** The nodes that the cluster begins with; another begins with no replica. */
+  readonly bootstrapIds: ReadonlyArray<NodeId>
   readonly parts: StoreParts
   readonly Disk: typeof SimulatedDisk
   readonly nodes: ReadonlyMap<NodeId, SimulatedNode>
@@ -31,7 +38,7 @@ export interface NodeWorld {
   answer(reply: Reply): void
   /** The node has begun to lead a group. */
   elected(node: SimulatedNode): void
-  /** The node struck itself down in the middle of a file operation. */
+  /** The node went down by itself: in the middle of a file operation, or because its disk was too full to start. */
   crashed(node: SimulatedNode): void
 }
 
@@ -64,14 +71,25 @@ export class SimulatedNode {
   diskSlowness: number
   readonly usualSlowness: number
   wallSkewMs: number
+  /** Bits of its disk were flipped: from then on it may refuse, lag and stop, but answer nothing wrong. */
+  isDamaged = false
+  hasDamagedTables = false
+  /** It has stopped for good, because it cannot read what it must. */
+  isBroken = false
   private readonly world: NodeWorld
   private readonly prng: Prng
   private readonly drift: number
   private monotonicOffsetMs = 0
+  /** What the monotonic clock showed when the machine fell asleep. */
+  private asleepSinceMs: number | undefined
   /** Number of this life; what belongs to an earlier one is void. */
-  private life = 0
+  life = 0
   private pausedBy = 0
+  /** It sleeps between a turn and its outputs. */
+  private isMidTurn = false
   private deferred: Array<() => void> = []
+  /** While the disk hangs, what would have been done by now. */
+  private hanging: { readonly syncsOnly: boolean; readonly held: Array<() => void> } | undefined
   private turnScheduled = false
   private writing: JournalWrite | undefined
   private jobs: Array<StoreJob> = []
@@ -98,14 +116,20 @@ export class SimulatedNode {
     return this.checks.leads
   }
 
+  /** The others must do without it in the end. */
+  get isOut(): boolean {
+    return this.isBroken || this.hasDamagedTables
+  }
+
   get isPaused(): boolean {
     return this.pausedBy > 0
   }
 
-  private clock(): ClockReading {
+  /** What the node would read now. */
+  clock(): ClockReading {
     const elapsedMs = (this.world.now / 1000) * this.drift
     return {
-      monotonicMs: this.monotonicOffsetMs + elapsedMs,
+      monotonicMs: this.asleepSinceMs ?? this.monotonicOffsetMs + elapsedMs,
       wallMs: startWallMs + elapsedMs + this.wallSkewMs,
     }
   }
@@ -130,11 +154,14 @@ export class SimulatedNode {
         settings: world.parameters.settings,
         descriptors: world.descriptors,
         clock: this.clock(),
-        parts: world.parts,
+        bootstrap: world.bootstrapIds.includes(this.id),
+        parts: { ...world.parts, opened: (replica) => this.checks.opened(replica) },
       })
     } catch (error) {
-      if (!(error instanceof SimulatedCrash)) throw this.failure("start", error)
-      this.stop("power")
+      if (this.breaksDown(error)) return
+      const isFull = error instanceof DiskError && error.reason === "no-space"
+      if (!isFull && !(error instanceof SimulatedCrash)) throw this.failure("start", error)
+      this.stop(isFull ? "kill" : "power")
       world.crashed(this)
       return
     }
@@ -158,7 +185,10 @@ export class SimulatedNode {
     this.loop = undefined
     this.life++
     this.pausedBy = 0
+    this.isMidTurn = false
+    this.asleepSinceMs = undefined
     this.deferred = []
+    this.hanging = undefined
     this.turnScheduled = false
     this.checks.stopped()
     // The process is dead; the machine writes on for as long as it has power.
@@ -181,7 +211,7 @@ export class SimulatedNode {
     if (jobUnderWay === undefined || prng.chance(0.3)) return
     disk.crashAfter(disk.operations + prng.int(1, 10))
     try {
-      runStoreJob(disk, jobUnderWay.job)
+      attemptStoreJob(disk, jobUnderWay.job)
       disk.crashAfter(undefined)
     } catch (error) {
       if (!(error instanceof SimulatedCrash)) throw this.failure("job", error)
@@ -206,17 +236,37 @@ export class SimulatedNode {
     this.pausedBy++
   }
 
+  /** The monotonic clock stands still until the pause ends. */
+  sleep(): void {
+    this.asleepSinceMs ??= this.clock().monotonicMs
+  }
+
+  private wake(): void {
+    const { asleepSinceMs } = this
+    this.asleepSinceMs = undefined
+    if (asleepSinceMs === undefined) return
+    this.monotonicOffsetMs -= this.clock().monotonicMs - asleepSinceMs
+  }
+
   resume(): void {
     this.pausedBy--
     if (this.pausedBy > 0) return
-    const deferred = this.deferred
-    this.deferred = []
-    for (const run of deferred) run()
+    this.wake()
+    this.catchUp()
+  }
+
+  /** All that waited happens now, unless it must wait on. */
+  private catchUp(): void {
+    while (!this.isPaused && !this.isMidTurn) {
+      const run = this.deferred.shift()
+      if (run === undefined) return
+      run()
+    }
   }
 
   /** Runs now, or when the pause ends; never in another life. */
   private whenAwake(run: () => void): void {
-    if (this.pausedBy === 0) {
+    if (this.pausedBy === 0 && !this.isMidTurn) {
       run()
       return
     }
@@ -224,6 +274,28 @@ export class SimulatedNode {
     this.deferred.push(() => {
       if (this.life === life) run()
     })
+  }
+
+  /** From now on the disk carries out nothing, or no journal write, until it `goesOn`. */
+  hang(syncsOnly: boolean): void {
+    if (this.loop !== undefined) this.hanging ??= { syncsOnly, held: [] }
+  }
+
+  goesOn(): void {
+    const { hanging } = this
+    this.hanging = undefined
+    for (const run of hanging?.held ?? []) run()
+  }
+
+  /** Runs now, or when the disk goes on; never in another life. */
+  private whenDiskGoes(isSync: boolean, run: () => void): void {
+    const { hanging, life } = this
+    if (hanging === undefined || (hanging.syncsOnly && !isSync)) run()
+    else {
+      hanging.held.push(() => {
+        if (this.life === life) run()
+      })
+    }
   }
 
   // Inputs
@@ -256,7 +328,7 @@ export class SimulatedNode {
   }
 
   private turnSoon(): void {
-    if (this.turnScheduled) return
+    if (this.turnScheduled || this.loop === undefined) return
     this.turnScheduled = true
     const { world, life, prng } = this
     world.schedule(world.now + prng.int(1, world.parameters.turnDelayMaxUs), () => {
@@ -271,15 +343,34 @@ export class SimulatedNode {
     this.turnScheduled = false
     this.counts.turns++
     const output = this.guard("turn", () => loop.turn(this.clock()))
+    if (output === undefined) return
     this.checks.noteRoles(loop)
+    for (const { message } of output.sends) this.checks.sent(loop, message)
+    for (const reply of output.replies) this.checks.answered(reply)
+    const { life, prng } = this
+    const { midTurnPauseRate, midTurnPauseMaxUs } = world.parameters
+    // Leaders have answers to give that may be out of date by then.
+    const rate = this.isLeader ? 8 * midTurnPauseRate : midTurnPauseRate
+    if (!prng.chance(rate)) return this.carryOut(loop, output)
+    // The process sleeps with its decisions made and nothing of them done.
+    this.isMidTurn = true
+    const pause = prng.logUniform(1_000, midTurnPauseMaxUs)
+    world.schedule(world.now + Math.round(pause), () => {
+      if (this.life !== life) return
+      this.isMidTurn = false
+      this.carryOut(loop, output)
+      this.catchUp()
+    })
+  }
+
+  private carryOut(loop: StoreLoop, output: StoreOutput): void {
+    const { world } = this
     const { journal, sends, replies, jobs } = output
     world.trace.record("turn", world.now, this.id, sends.length, replies.length)
-    for (const { to, message } of sends) {
-      this.checks.sent(loop, message)
-      world.send(this.id, to, message)
-    }
-    for (const reply of replies) {
-      if (reply._tag === "Mutated") this.checks.acknowledged(reply)
+    for (const { to, message } of sends) world.send(this.id, to, message)
+    for (const reply of replies) world.answer(reply)
+    for (const reply of loop.release(this.clock())) {
+      this.checks.answered(reply)
       world.answer(reply)
     }
     if (journal !== undefined) this.write(journal)
@@ -305,17 +396,20 @@ export class SimulatedNode {
     const delay = this.diskDelay(syncMinUs, write.sync ? syncMaxUs : syncMinUs)
     world.trace.record("journal", world.now, this.id, write.offset, write.bytes.length)
     world.schedule(world.now + delay, () => {
-      if (this.life !== life) return
-      const file = this.disk.open(write.path)
-      file.write(write.bytes, write.offset)
-      if (write.sync) file.sync()
-      file.close()
-      this.writing = undefined
-      this.checks.durability.written(write, write.sync)
-      this.whenAwake(() => {
-        this.guard("journalDurable", () => (this.loop as StoreLoop).journalDurable(write))
-        this.turnSoon()
-      })
+      if (this.life === life) this.whenDiskGoes(true, () => this.finishWrite(write))
+    })
+  }
+
+  private finishWrite(write: JournalWrite): void {
+    const file = this.disk.open(write.path)
+    file.write(write.bytes, write.offset)
+    if (write.sync) file.sync()
+    file.close()
+    this.writing = undefined
+    this.checks.durability.written(write, write.sync)
+    this.whenAwake(() => {
+      this.guard("journalDurable", () => (this.loop as StoreLoop).journalDurable(write))
+      this.turnSoon()
     })
   }
 
@@ -328,7 +422,8 @@ export class SimulatedNode {
     const crashAt = prng.chance(jobCrashRate) ? prng.int(1, 10) : undefined
     this.jobUnderWay = { job, crashAt }
     world.schedule(world.now + this.diskDelay(jobMinUs, jobMaxUs), () => {
-      if (this.life === life) this.whenAwake(() => this.finishJob())
+      if (this.life !== life) return
+      this.whenDiskGoes(false, () => this.whenAwake(() => this.finishJob()))
     })
   }
 
@@ -338,29 +433,44 @@ export class SimulatedNode {
     const { job, crashAt } = jobUnderWay
     this.jobUnderWay = undefined
     if (crashAt !== undefined) disk.crashAfter(disk.operations + crashAt)
-    let result: ReturnType<typeof runStoreJob>
+    let result: StoreJobResult
     try {
-      result = runStoreJob(disk, job)
+      result = attemptStoreJob(disk, job)
     } catch (error) {
+      if (this.breaksDown(error)) return
       if (!(error instanceof SimulatedCrash)) throw this.failure(`job ${job._tag}`, error)
       this.stop("power")
       world.crashed(this)
       return
     }
+    if (result._tag === "Failed" && result.failure._tag === "Corrupt" && !this.isDamaged) {
+      throw this.failure(`job ${job._tag}`, new StorageCorruption(result.failure))
+    }
     disk.crashAfter(undefined)
     world.trace.record("job", world.now, this.id, disk.operations)
     this.counts.jobs[job._tag] = (this.counts.jobs[job._tag] ?? 0) + 1
     this.guard("jobDone", () => (this.loop as StoreLoop).jobDone(job, result))
+    if (this.loop === undefined) return
     this.startJob()
     this.turnSoon()
   }
 
-  private guard<A>(what: string, run: () => A): A {
+  /** `undefined` when the node broke down in the middle. */
+  private guard<A>(what: string, run: () => A): A | undefined {
     try {
       return run()
     } catch (error) {
+      if (this.breaksDown(error)) return undefined
       throw this.failure(what, error)
     }
+  }
+
+  /** A node whose disk is damaged may stop over it, and stays down. */
+  private breaksDown(error: unknown): boolean {
+    if (!this.isDamaged || !(error instanceof StorageCorruption)) return false
+    this.isBroken = true
+    this.stop("kill")
+    return true
   }
 
   private failure(what: string, error: unknown): Error {

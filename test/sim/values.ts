@@ -20,7 +20,7 @@ export class Values {
   /** By value. */
   private readonly written: Array<Uint8Array | undefined> = [undefined]
   private readonly versions: Array<Version | undefined> = [undefined]
-  /** Versions tell values apart inside one range only. */
+  /** Versions tell values of one key apart, whatever ranges it lay in. */
   private readonly valueOfVersion = new Map<string, RegisterValue>()
 
   constructor(prng: Prng, bytesMax: number) {
@@ -37,9 +37,9 @@ export class Values {
     return this.seen.get(key.number) ?? []
   }
 
-  /** The value that a range's version belongs to, when known. */
+  /** The value that a version of the key belongs to, when known. */
   valueAt(key: KeyPlace, version: Version): RegisterValue | undefined {
-    return version === 0 ? 0 : this.valueOfVersion.get(`${key.range.id}/${version}`)
+    return version === 0 ? 0 : this.valueOfVersion.get(`${key.number}/${version}`)
   }
 
   /** A value that nobody has written. */
@@ -67,15 +67,20 @@ export class Values {
   }
 
   /** A value has one version, for ever and everywhere. */
-  learn(key: KeyPlace, value: RegisterValue, version: Version): void {
-    if (value !== 0) {
-      const known = this.versions[value]
-      if (known !== undefined && known !== version) {
-        throw new Violation("value", `value ${value} had version ${known} and has ${version}`)
-      }
-      this.versions[value] = version
-      this.valueOfVersion.set(`${key.range.id}/${version}`, value)
+  noteVersion(key: KeyPlace, value: RegisterValue, version: Version): void {
+    if (value === 0) return
+    const known = this.versions[value]
+    if (known === version) return
+    if (known !== undefined) {
+      throw new Violation("value", `value ${value} had version ${known} and has ${version}`)
     }
+    this.versions[value] = version
+    this.valueOfVersion.set(`${key.number}/${version}`, value)
+  }
+
+  /** Takes note of what a client has just seen. */
+  learn(key: KeyPlace, value: RegisterValue, version: Version): void {
+    this.noteVersion(key, value, version)
     const seen = this.seen.get(key.number) ?? []
     seen.push({ value, version: value === 0 ? 0 : version })
     if (seen.length > 4) seen.shift()

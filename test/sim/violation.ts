@@ -6,8 +6,15 @@
  * - `logMatching`: two logs that hold an entry of the same index and term agree on it and on the one before (1)
  * - `durability`: nothing is acknowledged, to a client or a peer, before it is durable; a restart finds what was durable (2)
  * - `vote`: a voter votes once per term (2)
+ * - `lease`: no two valid leases of a group at one instant (1)
+ * - `tiling`: ranges tile the position space, and replicas on a node are disjoint (3)
+ * - `versions`: a range's versions only rise, and at equal index its replicas agree on its descriptor
+ * - `removed`: only a replica that was removed from its group is destroyed; then it neither votes nor comes back
  * - `chain`: at equal index replicas have made the same writes (4)
  * - `linearizability`: each key behaves as one register, each command takes effect at most once
+ * - `staleRead`: a read of a replica goes backwards, or is behind the floor that it names
+ * - `counter`: a counter is not the sum of its distinct adds
+ * - `expiry`: a key is gone sooner or later than its expiry, or half of an atomic batch is seen
  * - `undecided`: the check of a key ran out of its budget
  * - `value`: a read returned bytes or a version that no write made
  * - `liveness`: after healing, every group elects, commits and converges in bounded time
@@ -19,8 +26,15 @@ export type Invariant =
   | "logMatching"
   | "durability"
   | "vote"
+  | "lease"
+  | "tiling"
+  | "versions"
+  | "removed"
   | "chain"
   | "linearizability"
+  | "staleRead"
+  | "counter"
+  | "expiry"
   | "undecided"
   | "value"
   | "liveness"

@@ -16,14 +16,16 @@
 
 import { crc32 } from "../../src/lib/checksum.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
+import { bootstrapDescriptors, defaultNamespace } from "../../src/server/bootstrap.ts"
 import { dataEnd, dataKey } from "../../src/server/engineKeys.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Replica } from "../../src/server/replica.ts"
-import type { Reply, Request } from "../../src/server/requests.ts"
+import type { RangeReport, Reply, Request } from "../../src/server/requests.ts"
 import type { StoreLoop, StoreParts } from "../../src/server/storeLoop.ts"
+import { isExpired } from "../../src/server/valueRecord.ts"
 import { versionOfWall } from "../../src/server/versionClock.ts"
-import type { NodeId, RangeDescriptor, Version } from "../../src/types.ts"
+import type { NodeId, Position, RangeDescriptor, Version } from "../../src/types.ts"
+import { ControlPlane, firstControlToken } from "./controlPlane.ts"
 import { EventQueue } from "./eventQueue.ts"
 import { Faults } from "./faults.ts"
 import type { Mutant } from "./mutants/mutant.ts"
@@ -69,30 +71,39 @@ export class World {
   readonly observer = new Observer()
   readonly parameters: Parameters
   readonly descriptors: ReadonlyArray<RangeDescriptor>
+  readonly bootstrapIds: ReadonlyArray<NodeId>
   readonly nodeIds: ReadonlyArray<NodeId>
   readonly nodes: ReadonlyMap<NodeId, SimulatedNode>
   readonly parts: StoreParts
   readonly Disk: typeof SimulatedDisk
   readonly network: Network
   readonly workload: Workload
+  readonly control: ControlPlane
   readonly faults: Faults
   private readonly queue = new EventQueue()
   private readonly seed: number
+  private readonly plant: Mutant["plant"]
   /** Of the safety phase, fixed when it ends. */
   private counted: { operations: number; faults: number; seconds: number } | undefined
 
   constructor(options: WorldOptions) {
     this.seed = options.seed
     this.parts = options.mutant?.parts ?? {}
+    this.plant = options.mutant?.plant
     this.Disk = options.mutant?.Disk ?? SimulatedDisk
     this.trace = new Trace(options.write)
     const root = new Prng(options.seed)
     this.parameters = drawParameters(root.fork())
-    const { nodes, defaultRanges, network, workload, faults } = this.parameters
-    this.nodeIds = Array.from({ length: nodes }, (_, i) => i + 1)
-    this.descriptors = bootstrapDescriptors(this.nodeIds, defaultRanges)
+    const { nodes, spareNodes, defaultRanges, idleRanges } = this.parameters
+    const { network, workload, churn, faults } = this.parameters
+    this.nodeIds = Array.from({ length: nodes + spareNodes }, (_, i) => i + 1)
+    this.bootstrapIds = this.nodeIds.slice(0, nodes)
+    this.descriptors = bootstrapDescriptors(this.bootstrapIds, defaultRanges).filter(
+      ({ namespace }) => idleRanges || namespace === defaultNamespace,
+    )
     this.network = new Network({ world: this, parameters: network, prng: root.fork() })
     this.workload = new Workload({ world: this, parameters: workload, prng: root.fork() })
+    this.control = new ControlPlane({ world: this, parameters: churn, prng: root.fork() })
     this.faults = new Faults({ world: this, parameters: faults, prng: root.fork() })
     this.nodes = new Map(this.nodeIds.map((id) => [id, new SimulatedNode(id, this, root.fork())]))
   }
@@ -118,12 +129,34 @@ export class World {
     return this.nodes.get(node)?.request(request) ?? false
   }
 
+  rangesOf(node: NodeId): ReadonlyArray<RangeReport> | undefined {
+    return this.nodes.get(node)?.loop?.ranges()
+  }
+
+  lifeOf(node: NodeId): number {
+    return this.nodes.get(node)?.life ?? 0
+  }
+
+  mayBeDamaged(node: NodeId): boolean {
+    return this.nodes.get(node)?.isDamaged === true
+  }
+
   answer(reply: Reply): void {
-    this.workload.answer(reply)
+    if (reply.token >= firstControlToken) this.control.answer(reply)
+    else this.workload.answer(reply)
+  }
+
+  keysWithin(start: Position, end: Position): ReadonlyArray<Position> {
+    return this.workload.keysWithin(start, end)
   }
 
   elected(node: SimulatedNode): void {
     this.faults.elected(node)
+  }
+
+  transferOrdered(node: NodeId): void {
+    const target = this.nodes.get(node)
+    if (target !== undefined) this.faults.transferOrdered(target)
   }
 
   crashed(node: SimulatedNode): void {
@@ -137,11 +170,13 @@ export class World {
   /** Runs the seed to its end, or to the first violation. */
   run(): Outcome {
     let violation: Violation | undefined
+    const takeOut = this.plant?.()
     try {
       this.runPhases()
     } catch (error) {
-      if (!(error instanceof Violation)) throw error
-      violation = error
+      violation = error instanceof Violation ? error : asViolation(error)
+    } finally {
+      takeOut?.()
     }
     const seconds = this.now / 1e6
     const counted = this.counted ?? this.countNow()
@@ -173,7 +208,8 @@ export class World {
     const { retries, unknownOutcomes } = this.workload
     return {
       nodes: this.nodeIds.length,
-      ranges: this.descriptors.length,
+      ranges: this.observer.latest.length,
+      ordersDone: this.control.done,
       events: this.trace.count,
       turns,
       starts,
@@ -197,10 +233,12 @@ export class World {
   private runPhases(): void {
     for (const node of this.nodes.values()) node.start(false)
     this.workload.start()
+    this.control.start()
     this.faults.start()
     this.runUntil(safetyPhaseUs)
     this.counted = this.countNow()
     this.workload.stop()
+    this.control.stop()
     this.faults.heal()
     this.runLiveness("a write commits in every range", (done) =>
       this.workload.writeEverywhere(done),
@@ -208,7 +246,7 @@ export class World {
     this.runUntilTrue("all replicas converge", () => this.hasConverged())
     this.checkContents()
     this.runLiveness("every key is read", (done) => this.workload.readEverything(done))
-    this.workload.history.check()
+    this.workload.check()
   }
 
   private step(): void {
@@ -248,27 +286,44 @@ export class World {
     })
   }
 
+  /** Every group has left joint, its replicas are equal, and no others are left. */
   private hasConverged(): boolean {
-    return this.descriptors.every((descriptor) => {
-      const replicas = this.replicasOf(descriptor)
-      const first = replicas[0]?.[1]
-      if (first === undefined || replicas.length < descriptor.replicas.length) return false
-      const { appliedIndex, chain } = first.machine
-      return replicas.every(
-        ([, { machine, raft }]) =>
-          machine.appliedIndex === appliedIndex &&
-          raft.lastIndex === appliedIndex &&
-          machine.chain === chain,
-      )
-    })
+    const { latest } = this.observer
+    const members = new Map(latest.map(({ id, replicas }) => [id, replicas]))
+    for (const node of this.nodes.values()) {
+      for (const [range, { machine, isEmpty }] of node.loop?.replicas ?? []) {
+        const isMember = members.get(range)?.some(({ replica }) => replica === machine.replica)
+        // What a membership made that was never committed may wait for ever, as nobody can tell that it is none.
+        const mayStay = isEmpty && !this.observer.wasMember(range, machine.replica)
+        if (isMember !== true && !mayStay) return false
+      }
+    }
+    return latest.every((descriptor) => this.isSettled(descriptor))
   }
 
-  /** Replicas that have applied the same log hold the same bytes. */
+  private isSettled(descriptor: RangeDescriptor): boolean {
+    if (descriptor.replicas.some(({ role }) => role === "incoming" || role === "outgoing")) {
+      return false
+    }
+    const replicas = this.replicasOf(descriptor)
+    const first = replicas[0]?.[1]
+    const expected = descriptor.replicas.filter(({ node }) => this.nodes.get(node)?.isOut !== true)
+    if (first === undefined || replicas.length < expected.length) return false
+    const { appliedIndex, chain } = first.machine
+    return replicas.every(
+      ([, { machine, raft }]) =>
+        machine.appliedIndex === appliedIndex &&
+        raft.lastIndex === appliedIndex &&
+        machine.chain === chain,
+    )
+  }
+
+  /** Replicas that have applied the same log hold the same bytes, as far as they have not expired. */
   private checkContents(): void {
-    for (const descriptor of this.descriptors) {
+    for (const descriptor of this.observer.latest) {
       let expected: number | undefined
       for (const [loop, { machine }] of this.replicasOf(descriptor)) {
-        const sum = contentSum(loop, descriptor)
+        const sum = contentSum(loop, descriptor, machine.rangeTime)
         expected ??= sum
         if (sum !== expected) {
           throw new Violation(
@@ -281,13 +336,22 @@ export class World {
   }
 }
 
-function contentSum(loop: StoreLoop, descriptor: RangeDescriptor): number {
+/** What has expired counts for nothing: compactions drop it, each node's when they come to it. */
+/** A run never breaks off a hunt, whatever went wrong in it. */
+function asViolation(error: unknown): Violation {
+  const text = error instanceof Error ? (error.stack ?? error.message) : `${error}`
+  return new Violation("assertion", text.split("\n").slice(0, 4).join(" "), error)
+}
+
+function contentSum(loop: StoreLoop, descriptor: RangeDescriptor, now: Version): number {
   const iterator = loop.storage.engine.iterator({
     lower: dataKey(descriptor.start),
     upper: dataEnd(descriptor.end),
   })
   let sum = 0
-  while (iterator.next()) sum = crc32(iterator.value, crc32(iterator.key, sum))
+  while (iterator.next()) {
+    if (!isExpired(iterator.value, now)) sum = crc32(iterator.value, crc32(iterator.key, sum))
+  }
   iterator.close()
   return sum
 }

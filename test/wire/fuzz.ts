@@ -5,7 +5,7 @@ import { Prng } from "../../src/lib/prng.ts"
 import { decodePeerMessage } from "../../src/server/peerMessage.ts"
 import { readAnswer } from "../../src/wire/answersLayout.ts"
 import { FrameDecoder } from "../../src/wire/frames.ts"
-import { helloProblem, readRequest, readWelcome } from "../../src/wire/native.ts"
+import { readHello, readRequest, readWelcome } from "../../src/wire/native.ts"
 import { readPeerFrame, readPeerHello } from "../../src/wire/peer.ts"
 import { bytesOf, frameOf } from "./samples.ts"
 
@@ -18,19 +18,22 @@ export interface FuzzReport {
   readonly streamsBroken: number
 }
 
-const namespaces = [{ id: 1, name: "default", mode: "strong", partitioning: "hash" }] as const
+const caller = {
+  namespaces: [{ id: 1, name: "default", mode: "strong", partitioning: "hash" }],
+  internal: false,
+} as const
 
 /** Every reader that meets bytes from outside. */
 const readers: ReadonlyArray<(payload: Uint8Array) => unknown> = [
   (payload) => {
     const request = readRequest(payload)
-    if (request._tag === "Mutate") mutateProblem(request, namespaces)
-    else if (request._tag === "Get") getProblem(request, namespaces)
-    else if (request._tag === "Scan") scanProblem(request, namespaces)
+    if (request._tag === "Mutate") mutateProblem(request, caller)
+    else if (request._tag === "Get") getProblem(request, caller)
+    else if (request._tag === "Scan") scanProblem(request, caller)
   },
   readAnswer,
   readWelcome,
-  helloProblem,
+  readHello,
   readPeerHello,
   readPeerFrame,
   decodePeerMessage,

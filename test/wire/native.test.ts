@@ -2,10 +2,16 @@ import { describe, expect, test } from "bun:test"
 import { equalBytes, toHex } from "../../src/lib/bytes.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import { readAnswer, writeAnswer, writeRoutes, writeStatus } from "../../src/wire/answersLayout.ts"
 import {
-  helloProblem,
+  readAnswer,
+  writeAdministered,
+  writeAnswer,
+  writeRoutes,
+  writeStatus,
+} from "../../src/wire/answersLayout.ts"
+import {
   nativeVersion,
+  readHello,
   readRequest,
   readWelcome,
   writeHello,
@@ -57,11 +63,19 @@ describe("native protocol", () => {
       id: 9,
       answer: { _tag: "Status", status: statusSample },
     })
+    const result = { moved: 2, ranges: [1, null] }
+    expect(readAnswer(payloadOf((writer) => writeAdministered(writer, 8, result)))).toEqual({
+      id: 8,
+      answer: { _tag: "Admin", result },
+    })
   })
 
   test("the handshake tells versions apart and carries who the node is", () => {
-    expect(helloProblem(payloadOf((writer) => writeHello(writer)))).toBeUndefined()
-    expect(helloProblem(payloadOf((writer) => writeHello(writer, 99)))).toBe(
+    for (const internal of [true, false]) {
+      const hello = readHello(payloadOf((writer) => writeHello(writer, { internal })))
+      expect(hello).toEqual({ internal })
+    }
+    expect(readHello(payloadOf((writer) => writeHello(writer, { version: 99 })))).toBe(
       `protocol version 99 is not spoken here: this node speaks ${nativeVersion}`,
     )
     const welcome = { clusterId: "abc", node: 3, time: 2 ** 52 + 1 }

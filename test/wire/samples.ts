@@ -1,16 +1,20 @@
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { hashPosition } from "../../src/lib/position.ts"
 import type { Prng } from "../../src/lib/prng.ts"
-import type { RangeDescriptor } from "../../src/types.ts"
+import type { RangeDescriptor, ReplicaPlace } from "../../src/types.ts"
 import type { DataAnswer, Receipt, Refusal, Routes } from "../../src/wire/answers.ts"
 import {
+  writeAdministered,
   writeAnswer,
   writeClosing,
   writeRoutes,
   writeStatus,
 } from "../../src/wire/answersLayout.ts"
+import { type BatchOperation, encodeBatch } from "../../src/wire/batch.ts"
 import { commandStatuses, conditions, encodeCommand, operations } from "../../src/wire/command.ts"
 import {
+  type RangeChange,
+  type WireFreshness,
   type WireRequest,
   writeHello,
   writeRequest,
@@ -30,43 +34,82 @@ export function bytesOf(prng: Prng, min: number, max: number): Uint8Array {
 }
 
 const safe = (prng: Prng) => Math.floor(prng.logUniform(1, 2 ** 53 - 1))
-const level = (prng: Prng) => prng.pick(["linearizable", "local"] as const)
+const level = (prng: Prng) => prng.pick(["linearizable", "local", "bounded"] as const)
 
 function positionOf(prng: Prng): Uint8Array {
   return hashPosition(1, bytesOf(prng, 1, prng.chance(0.05) ? 2048 : 20))
 }
 
-export function commandOf(prng: Prng): Uint8Array {
-  const operation = prng.pick([operations.put, operations.delete])
+const { put, delete: remove, add } = operations
+
+export function batchOperationOf(prng: Prng): BatchOperation {
+  const operation = prng.pick([put, remove, add])
   const condition = prng.pick(Object.values(conditions))
-  return encodeCommand({
+  return {
     operation,
     condition,
+    expectedVersion: safe(prng),
+    ttl: operation === remove || prng.chance(0.5) ? 0 : prng.int(1, 2 ** 40),
+    position: positionOf(prng),
+    value:
+      operation === put
+        ? bytesOf(prng, 0, 40)
+        : operation === add
+          ? bytesOf(prng, 8, 8)
+          : new Uint8Array(0),
+    expectedValue: condition === conditions.valueEquals ? bytesOf(prng, 0, 10) : new Uint8Array(0),
+  }
+}
+
+/** Operations on different keys. */
+export function batchOf(prng: Prng): ReadonlyArray<BatchOperation> {
+  const byKey = new Map<string, BatchOperation>()
+  for (let left = prng.int(1, 6); left > 0; left--) {
+    const operation = batchOperationOf(prng)
+    byKey.set(operation.position.toString(), operation)
+  }
+  return [...byKey.values()]
+}
+
+export function commandOf(prng: Prng): Uint8Array {
+  const identity = {
     boundsVersion: prng.uint32(),
     clientId: safe(prng),
     sequence: safe(prng),
     ackedBelow: safe(prng),
     expiresAt: safe(prng),
-    expectedVersion: safe(prng),
-    position: positionOf(prng),
-    value: operation === operations.put ? bytesOf(prng, 0, 40) : new Uint8Array(0),
-    expectedValue: condition === conditions.valueEquals ? bytesOf(prng, 0, 10) : new Uint8Array(0),
+  }
+  if (!prng.chance(0.25)) {
+    return encodeCommand({ ...identity, ...batchOperationOf(prng) })
+  }
+  const batch = batchOf(prng)
+  return encodeCommand({
+    ...identity,
+    operation: operations.batch,
+    condition: conditions.none,
+    expectedVersion: 0,
+    ttl: 0,
+    position: (batch[0] as BatchOperation).position,
+    value: encodeBatch(batch),
+    expectedValue: new Uint8Array(0),
   })
 }
 
 export function requestOf(prng: Prng): WireRequest {
   const base = { id: prng.uint32(), range: prng.uint32(), deadlineMs: prng.int(1, 10_000) }
-  switch (prng.int(0, 4)) {
+  switch (prng.int(0, 6)) {
     case 0:
       return { _tag: "Mutate", ...base, command: commandOf(prng) }
     case 1: {
       const boundsVersion = prng.uint32()
-      return { _tag: "Get", ...base, level: level(prng), boundsVersion, position: positionOf(prng) }
+      const read = { level: level(prng), ...freshnessOf(prng) }
+      return { _tag: "Get", ...base, ...read, boundsVersion, position: positionOf(prng) }
     }
     case 2:
       return {
         _tag: "Scan",
         ...base,
+        ...freshnessOf(prng),
         level: level(prng),
         boundsVersion: safe(prng),
         lower: positionOf(prng),
@@ -76,9 +119,41 @@ export function requestOf(prng: Prng): WireRequest {
       }
     case 3:
       return { _tag: "AskRoutes", id: base.id }
+    case 4:
+      return { _tag: "Range", ...base, change: changeOf(prng) }
+    case 5: {
+      const { id, deadlineMs } = base
+      return { _tag: "Admin", id, deadlineMs, verb: "range.move", args: { range: 3, to: [null] } }
+    }
     default:
       return { _tag: "AskStatus", id: base.id }
   }
+}
+
+function freshnessOf(prng: Prng): WireFreshness {
+  return {
+    maxStalenessMs: prng.uint32(),
+    atLeast: safe(prng),
+    anyReplica: prng.chance(0.5),
+  }
+}
+
+function changeOf(prng: Prng): RangeChange {
+  const at = prng.chance(0.5) ? undefined : positionOf(prng)
+  return prng.pick<RangeChange>([
+    { _tag: "Split", boundsVersion: safe(prng), at, child: safe(prng) },
+    { _tag: "ChangeMembers", membersVersion: safe(prng), replicas: placesOf(prng) },
+    { _tag: "Transfer", to: prng.int(1, 9) },
+    { _tag: "Clear", boundsVersion: safe(prng) },
+  ])
+}
+
+function placesOf(prng: Prng): ReadonlyArray<ReplicaPlace> {
+  return Array.from({ length: prng.int(0, 5) }, (_, i) => ({
+    node: i + 1,
+    replica: safe(prng),
+    role: prng.pick(["voter", "incoming", "outgoing", "learner"] as const),
+  }))
 }
 
 function descriptorOf(prng: Prng): RangeDescriptor {
@@ -89,10 +164,7 @@ function descriptorOf(prng: Prng): RangeDescriptor {
     end: bytesOf(prng, 0, 8),
     boundsVersion: safe(prng),
     membersVersion: safe(prng),
-    replicas: Array.from({ length: prng.int(0, 5) }, (_, i) => ({
-      node: i + 1,
-      replica: safe(prng),
-    })),
+    replicas: placesOf(prng),
   }
 }
 
@@ -104,6 +176,9 @@ function receiptOf(prng: Prng): Receipt {
     range: prng.uint32(),
     term: safe(prng),
     index: safe(prng),
+    replica: safe(prng),
+    staleBoundMs: prng.int(-1, 1000),
+    stateTime: safe(prng),
   }
 }
 
@@ -121,6 +196,7 @@ function refusalOf(prng: Prng): Refusal {
     { _tag: "InvalidRequest", message: "key of 0 bytes" },
     { _tag: "OutcomeUnknown", range },
     { _tag: "StorageCorrupt", message: "" },
+    { _tag: "Unfinished", message: "range 3 is on its way" },
   ])
 }
 
@@ -128,10 +204,11 @@ export function answerOf(prng: Prng): DataAnswer {
   const base = { rangeTime: safe(prng) }
   const receipt = receiptOf(prng)
   const version = safe(prng)
-  switch (prng.int(0, 3)) {
+  switch (prng.int(0, 4)) {
     case 0: {
       const status = prng.pick(Object.values(commandStatuses))
-      return { _tag: "Mutated", ...base, status, version, receipt }
+      const value = prng.chance(0.5) ? undefined : bytesOf(prng, 1, 8)
+      return { _tag: "Mutated", ...base, status, version, value, receipt }
     }
     case 1: {
       const value = prng.chance(0.3) ? undefined : bytesOf(prng, 0, 50)
@@ -149,6 +226,8 @@ export function answerOf(prng: Prng): DataAnswer {
         next: prng.chance(0.5) ? undefined : positionOf(prng),
         receipt,
       }
+    case 3:
+      return { _tag: "Changed", ...base, descriptor: descriptorOf(prng), receipt }
     default:
       return { _tag: "Refused", ...base, refusal: refusalOf(prng) }
   }
@@ -188,7 +267,8 @@ export function frameOf(prng: Prng): Uint8Array {
     () => writeRoutes(writer, prng.uint32(), routesOf(prng)),
     () => writeStatus(writer, prng.uint32(), statusSample),
     () => writeClosing(writer, "garbage"),
-    () => writeHello(writer),
+    () => writeAdministered(writer, prng.uint32(), { ranges: [1, "two", null] }),
+    () => writeHello(writer, { internal: prng.chance(0.5) }),
     () => writeWelcome(writer, { clusterId: "c", node: 1, time: safe(prng) }),
     () => writeTurnedAway(writer, "no"),
     () => writePeerHello(writer, { clusterId: "c", node: 2, incarnation: "i" }),

@@ -1,14 +1,20 @@
 import { MalformedBytes } from "../../lib/byteReader.ts"
 import { startsWith } from "../../lib/bytes.ts"
-import { keyOf } from "../../lib/position.ts"
+import { keyIn, namespaceOf } from "../../lib/position.ts"
 import type { PageReply, Reply } from "../../server/requests.ts"
-import type { StoreShape } from "../../server/StoreService.ts"
+import type { AdminReply, StoreShape } from "../../server/StoreService.ts"
 import type { PageEntry, Refusal } from "../../wire/answers.ts"
-import { writeAnswer, writeClosing, writeRoutes, writeStatus } from "../../wire/answersLayout.ts"
+import {
+  writeAdministered,
+  writeAnswer,
+  writeClosing,
+  writeRoutes,
+  writeStatus,
+} from "../../wire/answersLayout.ts"
 import { describeFrameProblem, FrameDecoder } from "../../wire/frames.ts"
 import { limits } from "../../wire/limits.ts"
 import {
-  helloProblem,
+  readHello,
   readRequest,
   type WireRequest,
   type WireScan,
@@ -16,7 +22,15 @@ import {
   writeWelcome,
 } from "../../wire/native.ts"
 import { type ByteSink, Outbox } from "../../wire/outbox.ts"
-import { getProblem, mutateProblem, scanProblem, valueBytesOf } from "./checks.ts"
+import {
+  adminProblem,
+  type Caller,
+  getProblem,
+  mutateProblem,
+  rangeProblem,
+  scanProblem,
+  valueBytesOf,
+} from "./checks.ts"
 
 export interface DoorLimits {
   /** Requests of one connection under way; beyond: `Overloaded`. */
@@ -49,6 +63,9 @@ export interface DoorHost {
   readonly closed: (connection: DoorConnection, reason: string) => void
 }
 
+/** Requests that the store or the control plane answers, sooner or later. */
+type Admitted = Exclude<WireRequest, { _tag: "AskRoutes" | "AskStatus" }>
+
 export const tooSlow = "too slow: it does not read its answers"
 
 /**
@@ -63,6 +80,7 @@ export class DoorConnection {
   private inFlight = 0
   private scansInFlight = 0
   private paused = false
+  private caller: Caller
   /** Chunks that came although reading was paused. */
   private backlog: Array<Uint8Array> = []
   private ended = false
@@ -77,6 +95,7 @@ export class DoorConnection {
   constructor(host: DoorHost, socket: DoorSocket) {
     this.host = host
     this.socket = socket
+    this.caller = callerOf(host.store, false)
   }
 
   get outgoingBytes(): number {
@@ -111,8 +130,9 @@ export class DoorConnection {
   }
 
   private greet(frame: Uint8Array): void {
-    const problem = helloProblem(frame)
-    if (problem !== undefined) return this.turnAway(problem)
+    const hello = readHello(frame)
+    if (typeof hello === "string") return this.turnAway(hello)
+    this.caller = callerOf(this.host.store, hello.internal)
     const { clusterId, node } = this.host.store.identity
     writeWelcome(this.outbox.writer, { clusterId, node, time: this.host.store.time() })
     this.state = "open"
@@ -139,7 +159,7 @@ export class DoorConnection {
     }
   }
 
-  private admit(request: Exclude<WireRequest, { _tag: "AskRoutes" | "AskStatus" }>): void {
+  private admit(request: Admitted): void {
     const { store } = this.host
     const { inFlightMax, scansInFlightMax } = this.host.limits
     if (
@@ -154,6 +174,13 @@ export class DoorConnection {
       return this.refuse(request.id, { _tag: "InvalidRequest", message: problem })
     }
     this.inFlight++
+    if (request._tag !== "Admin") return this.ask(request)
+    const { id, verb, args, deadlineMs } = request
+    store.administer({ verb, args, deadlineMs }, (reply) => this.administered(id, reply))
+  }
+
+  private ask(request: Exclude<Admitted, { _tag: "Admin" }>): void {
+    const { store } = this.host
     const { id, range, deadlineMs } = request
     const base = { token: 0, range, deadlineMs }
     switch (request._tag) {
@@ -164,34 +191,45 @@ export class DoorConnection {
         return store.request({ _tag: "Mutate", ...base, command }, (reply) => this.reply(id, reply))
       }
       case "Get": {
-        const { level, boundsVersion, position } = request
-        return store.request({ _tag: "Get", ...base, level, boundsVersion, position }, (reply) =>
-          this.reply(id, reply),
-        )
+        const { level, boundsVersion, position, maxStalenessMs, atLeast, anyReplica } = request
+        const freshness = { maxStalenessMs, atLeast, anyReplica }
+        const get = { _tag: "Get" as const, ...base, level, boundsVersion, position, ...freshness }
+        return store.request(get, (reply) => this.reply(id, reply))
       }
       case "Scan": {
         this.scansInFlight++
-        const { level, boundsVersion, lower, upper, limit } = request
-        const scan = { _tag: "Scan", ...base, level, boundsVersion, lower, upper, limit } as const
-        return store.request(scan, (reply) => {
+        const { partitioning } = this.namespaceOf(request) ?? { partitioning: "hash" }
+        return store.request({ ...request, ...base }, (reply) => {
           this.scansInFlight--
-          this.reply(id, reply._tag === "Page" ? cutPage(reply, request) : reply)
+          const isPage = reply._tag === "Page"
+          this.reply(id, isPage ? cutPage(reply, request.prefix, partitioning) : reply)
         })
       }
+      case "Range":
+        return store.request({ ...request.change, ...base }, (reply) => this.reply(id, reply))
       default:
         request satisfies never
     }
   }
 
-  private problemOf(request: Exclude<WireRequest, { _tag: "AskRoutes" | "AskStatus" }>) {
-    const namespaces = this.host.store.namespaces()
+  private namespaceOf({ lower }: WireScan) {
+    const id = namespaceOf(lower)
+    return this.host.store.namespaces().find((namespace) => namespace.id === id)
+  }
+
+  private problemOf(request: Admitted) {
+    const { caller } = this
     switch (request._tag) {
       case "Mutate":
-        return mutateProblem(request, namespaces)
+        return mutateProblem(request, caller)
       case "Get":
-        return getProblem(request, namespaces)
+        return getProblem(request, caller)
       case "Scan":
-        return scanProblem(request, namespaces)
+        return scanProblem(request, caller)
+      case "Range":
+        return rangeProblem(request, caller)
+      case "Admin":
+        return adminProblem(request)
       default:
         return request satisfies never
     }
@@ -205,6 +243,14 @@ export class DoorConnection {
       return this.refuse(id, { _tag: "Overloaded", what: "the connection's queue of answers" })
     }
     writeAnswer(this.outbox.writer, id, reply)
+    this.wrote()
+  }
+
+  private administered(id: number, reply: AdminReply): void {
+    this.inFlight--
+    if (this.state !== "open") return
+    if (reply._tag === "Refused") return this.refuse(id, reply.refusal)
+    writeAdministered(this.outbox.writer, id, reply.result)
     this.wrote()
   }
 
@@ -283,12 +329,21 @@ export class DoorConnection {
   }
 }
 
+function callerOf(store: StoreShape, internal: boolean): Caller {
+  return {
+    get namespaces() {
+      return store.namespaces()
+    },
+    internal,
+  }
+}
+
 /** The page without keys that lack the prefix, and cut where it would get too large for one answer. */
-function cutPage(page: PageReply, request: WireScan): PageReply {
+function cutPage(page: PageReply, prefix: Uint8Array, partitioning: "hash" | "ordered"): PageReply {
   const entries: Array<PageEntry> = []
   let sizeBytes = 0
   for (const entry of page.entries) {
-    if (!startsWith(keyOf(entry.position), request.prefix)) continue
+    if (!startsWith(keyIn(partitioning, entry.position), prefix)) continue
     sizeBytes += entry.position.length + entry.value.length
     if (sizeBytes > limits.scanPageBytes && entries.length > 0) {
       return { ...page, entries, next: entry.position }

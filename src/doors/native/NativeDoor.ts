@@ -10,7 +10,7 @@ import { DoorConnection, type DoorHost, type DoorLimits, tooSlow } from "./DoorC
  *
  * 1. A connection is accepted, or turned away when there are too many; it has `handshakeTimeoutMs` to say hello.
  * 2. Each chunk is cut into frames and each frame read as a request, checked against the limits (checks.ts) and handed to the
- *    store, which answers by a callback, in any order, in the same turn or a later one.
+ *    store, which answers by a callback, in any order, in the same turn or a later one. Orders go to the node's control plane (admin/) in the same way.
  * 3. Answers are encoded into the outbox of their connection. A connection with something to send is put on the door's list
  *    once, and the list is flushed in a microtask: after the turn that made the answers, in one system call per connection.
  * 4. What the kernel does not take waits in the outbox for the socket to drain. With much waiting, the connection is not read from;
@@ -22,7 +22,7 @@ import { DoorConnection, type DoorHost, type DoorLimits, tooSlow } from "./DoorC
  * - A byte sequence from outside can close its own connection, with a reason, and nothing else.
  * - Requests under way, bytes waiting and connections are bounded, each bound with a named outcome.
  *
- * Left out: authentication and TLS, which come with users; forwarding to other nodes, since this client routes by itself.
+ * Left out: authentication and TLS, which come with users, so that a client that says it is a node of the cluster is believed; forwarding to other nodes, since this client routes by itself.
  */
 export interface NativeDoorOptions {
   readonly host: string

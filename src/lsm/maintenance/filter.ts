@@ -20,9 +20,17 @@ export type FilterTest =
   | { readonly _tag: "Drop" }
   /**
    * Values that have expired: a u64, little-endian, stands at `offset` in the value; 0 = never. A
-   * value that is too short for it never expires.
+   * value that is too short for it never expires, nor does one in which the flag is not set, if a
+   * flag tells whether the number stands there.
    */
-  | { readonly _tag: "Expired"; readonly offset: number; readonly atOrBefore: number }
+  | ExpiredTest
+
+export interface ExpiredTest {
+  readonly _tag: "Expired"
+  readonly offset: number
+  readonly flag?: { readonly offset: number; readonly mask: number }
+  readonly atOrBefore: number
+}
 
 /**
  * Shows a put that a rule drops as a delete of the same sequence, which is then kept or dropped like
@@ -105,10 +113,14 @@ export class FilterCursor implements Cursor {
   }
 }
 
-function isExpired(cursor: Cursor, rule: { offset: number; atOrBefore: number }): boolean {
-  const { offset, atOrBefore } = rule
+function isExpired(cursor: Cursor, rule: ExpiredTest): boolean {
+  const { offset, flag, atOrBefore } = rule
   if (cursor.valueLength < offset + 8) return false
   const { valueBytes } = cursor
+  if (flag !== undefined) {
+    const flags = valueBytes[cursor.valueOffset + flag.offset] as number
+    if ((flags & flag.mask) === 0) return false
+  }
   let expiry = 0
   for (let i = 7; i >= 0; i--) {
     expiry = expiry * 256 + (valueBytes[cursor.valueOffset + offset + i] as number)

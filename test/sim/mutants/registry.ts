@@ -1,22 +1,58 @@
 import { acknowledgeBeforeSync } from "./acknowledgeBeforeSync.ts"
+import { addForgetsExpiry, batchInPieces, expiredDroppedEarly, tickNotInFloor } from "./commands.ts"
 import { commitBeyondMatch } from "./commitBeyondMatch.ts"
 import { commitOldTerm } from "./commitOldTerm.ts"
+import { damageNotNoticed, directoryNotSynced, tableNotSynced, voteBeforeSync } from "./disks.ts"
 import { ingestWithoutBarrier } from "./ingestWithoutBarrier.ts"
+import {
+  lateTimeoutNow,
+  leaseByOneClock,
+  leaseFromArrival,
+  leaseNotAskedAgain,
+  leaseWithoutSilence,
+  transferForEver,
+  transferKeepsLease,
+  voteAfterRestart,
+} from "./leases.ts"
 import { lostSync } from "./lostSync.ts"
+import {
+  learnerCounts,
+  membersAtCommit,
+  membersNotRolledBack,
+  newMajorityOnly,
+  oldMajorityOnly,
+  snapshotKeepsMembers,
+  withoutJoint,
+} from "./members.ts"
 import { middleSegmentFirst } from "./middleSegmentFirst.ts"
 import type { Mutant } from "./mutant.ts"
 import { oldAppendResponse } from "./oldAppendResponse.ts"
 import { oldVoteResponse } from "./oldVoteResponse.ts"
+import {
+  graveOpened,
+  replayedSplitResets,
+  retryAppliedAgain,
+  sessionsLostAtSplit,
+  sessionsLostInSnapshot,
+  waitersByIndex,
+} from "./ranges.ts"
+import {
+  floorIgnored,
+  followerReadNotConfirmed,
+  freshFromArrival,
+  readBeforeApplied,
+  readBeforeOwnCommit,
+  readByOldRound,
+  readNotConfirmed,
+  readWithoutBounds,
+} from "./reads.ts"
 import { rewriteAsAppend } from "./rewriteAsAppend.ts"
 import { sessionEvictedByCount } from "./sessionEvictedByCount.ts"
 import { truncateAlways } from "./truncateAlways.ts"
 import { voteForAnyLog } from "./voteForAnyLog.ts"
 import { voteNotDurable } from "./voteNotDurable.ts"
 
-/**
- * A to H are those of RELIABILITY section 0. L is kept for a vote within 300 ms of a restart under a lease: without leases such a vote is
- * harmless, so that it waits for them.
- */
+/** A to H are those of RELIABILITY section 0; pitfalls are those of its section 3. */
 export const mutants: ReadonlyArray<Mutant> = [
   commitOldTerm,
   voteNotDurable,
@@ -31,6 +67,43 @@ export const mutants: ReadonlyArray<Mutant> = [
   ingestWithoutBarrier,
   sessionEvictedByCount,
   acknowledgeBeforeSync,
+  voteAfterRestart,
+  leaseWithoutSilence,
+  leaseFromArrival,
+  leaseByOneClock,
+  transferKeepsLease,
+  lateTimeoutNow,
+  transferForEver,
+  leaseNotAskedAgain,
+  withoutJoint,
+  learnerCounts,
+  membersNotRolledBack,
+  snapshotKeepsMembers,
+  newMajorityOnly,
+  oldMajorityOnly,
+  membersAtCommit,
+  readNotConfirmed,
+  readByOldRound,
+  readBeforeOwnCommit,
+  followerReadNotConfirmed,
+  freshFromArrival,
+  readBeforeApplied,
+  floorIgnored,
+  readWithoutBounds,
+  sessionsLostAtSplit,
+  sessionsLostInSnapshot,
+  retryAppliedAgain,
+  replayedSplitResets,
+  graveOpened,
+  waitersByIndex,
+  directoryNotSynced,
+  tableNotSynced,
+  voteBeforeSync,
+  damageNotNoticed,
+  expiredDroppedEarly,
+  tickNotInFloor,
+  addForgetsExpiry,
+  batchInPieces,
 ]
 
 /** `undefined` = the build as it ships. Throws for a name that is none. */

@@ -1,3 +1,4 @@
+import type { Lsn } from "../types.ts"
 import {
   type BatchHeader,
   batchHeaderBytes,
@@ -5,8 +6,7 @@ import {
   readBatchHeader,
   recordLength,
   segmentHeaderBytes,
-} from "../journal/format.ts"
-import type { Lsn } from "../types.ts"
+} from "./format.ts"
 
 /** A segment's file in memory. */
 export interface SegmentBytes {
@@ -40,10 +40,10 @@ export type Span =
       readonly zeros: boolean
     }
 
-/** All of a segment behind its header, without holes in between. */
-export function* spans(segment: SegmentBytes): Generator<Span, void> {
+/** All of a segment behind its header, or from `offset` on, to its end. */
+export function* spans(segment: SegmentBytes, from = segmentHeaderBytes): Generator<Span, void> {
   const { bytes, view, baseLsn } = segment
-  let offset = segmentHeaderBytes
+  let offset = from
   while (offset < bytes.length) {
     const header = readBatchHeader(bytes, view, offset, baseLsn + offset)
     if (header === undefined) {

@@ -1,0 +1,169 @@
+import { Context, Effect, FiberSet, Layer, Option, Queue, Semaphore } from "effect"
+import { Client } from "../client/Client.ts"
+import type { KvorumError } from "../Errors.ts"
+import { type AdminOrder, type AdminReply, Control } from "../server/StoreService.ts"
+import type { Refusal } from "../wire/answers.ts"
+import { keepDirectory } from "./Keeping.ts"
+import { Meta } from "./Meta.ts"
+import { createNamespace, deleteNamespace, listNamespaces } from "./Namespaces.ts"
+import { joinNode, removeNode } from "./Nodes.ts"
+import type { Plane } from "./Plane.ts"
+import { addReplica, moveReplica, removeReplica, splitRange, transferRange } from "./Ranges.ts"
+import { replaceOddReplicas } from "./Replacing.ts"
+import { type Order, parseOrder } from "./verbs.ts"
+
+/**
+ * The control plane: who is in the cluster, which namespaces there are, where ranges lie, and the procedures that change it.
+ *
+ * It has no state and no leader of its own. What is known is in the meta group, an ordinary range (range 0, namespace `system`), as
+ * ordinary keys (server/directory.ts), read and written over the ordinary client; what ranges are is in their own logs. Every node runs the same thing:
+ *
+ * 1. Every second, and when a node unknown here calls, it reads the directory (Keeping.ts) and hands it to its node, which then knows new peers, moved
+ *    ranges and namespaces, refuses nodes that were removed, and keeps a copy on disk.
+ * 2. It reports the ranges that it leads where the directory is behind. The leader of the meta group writes what a cluster begins with.
+ * 3. An order comes through the native door of any node (wire/native.ts, kind 7), and that node carries it out, as a procedure: a loop that looks how
+ *    far things are and does the next step, until there is none.
+ *
+ * Invariants:
+ * - Procedures keep nothing in memory that they need: after a crash anywhere the same order, given to any node, goes on.
+ * - Two procedures at once cannot undo each other: records change by condition, ranges by the version that was looked at.
+ * - An id of a node, namespace, range or replica is given out once; one that a crash made useless is lost.
+ * - Data does not depend on any of this: with the meta group out of reach reads and writes go on, and only orders wait.
+ *
+ * Left out: a queue of orders that outlives its client (an order whose deadline passes says how far it came, and is given again), and moving data by load,
+ * which is the autoscaler's.
+ */
+const everyMs = 1000
+/** A round that takes longer waits for a meta group that is out of reach. */
+const roundMs = 10_000
+const ordersMax = 64
+/** Replicas that differ from their peers are looked for so often, and replaced for so long in one go. */
+const replaceEveryMs = 2000
+const replacingMs = 600_000
+
+export const layer = (options: {
+  /** `host:port` of native doors, besides those that the node knows already. */
+  readonly contacts: ReadonlyArray<string>
+}) => Layer.effectDiscard(make(options.contacts))
+
+const make = Effect.fnUntraced(function* (contacts: ReadonlyArray<string>) {
+  const control = yield* Control
+  const { self, founders, directory } = control
+  const known = [...founders, ...directory().nodes].map((node) => node.client)
+  const endpoints = [...new Set([...contacts, ...known, self.client])]
+  const context = yield* Layer.build(Client.layer({ endpoints, internal: true }))
+  const client = Context.get(context, Client)
+  const meta = new Meta(client)
+  const mutex = yield* Semaphore.make(1)
+  // One round after another, so that the directory never goes back.
+  const refresh = mutex.withPermits(1)(keepDirectory(control, meta))
+  const plane: Plane = { client, meta, control, refresh }
+  const wanted = yield* Queue.sliding<void>(1)
+  control.whenUnknown(() => void Queue.offerUnsafe(wanted, undefined))
+  yield* Effect.timeoutOption(refresh, roundMs).pipe(
+    Effect.catch((error) => Effect.logDebug(`the directory was not read: ${error.message}`)),
+    Effect.andThen(Effect.timeoutOption(Queue.take(wanted), everyMs)),
+    Effect.forever,
+    Effect.tapCause((cause) => Effect.logError("the directory is no longer kept", cause)),
+    Effect.forkScoped,
+  )
+  yield* Effect.timeoutOption(replaceOddReplicas(plane), replacingMs).pipe(
+    Effect.catch((error) => Effect.logWarning(`a replica was not replaced: ${error.message}`)),
+    Effect.delay(replaceEveryMs),
+    Effect.forever,
+    Effect.tapCause((cause) => Effect.logError("odd replicas are no longer replaced", cause)),
+    Effect.forkScoped,
+  )
+  const run = yield* FiberSet.makeRuntime<never, void, never>()
+  let underWay = 0
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      control.appoint((order, reply) => {
+        if (underWay >= ordersMax) {
+          const what = "the node's table of procedures under way"
+          return reply({ _tag: "Refused", refusal: { _tag: "Overloaded", what } })
+        }
+        underWay++
+        run(
+          Effect.map(carryOut(plane, order), (answer) => {
+            underWay--
+            reply(answer)
+          }),
+        )
+      }),
+    ),
+    () => Effect.sync(() => control.appoint(undefined)),
+  )
+})
+
+/** Never fails: what goes wrong is the answer. */
+function carryOut(plane: Plane, { verb, args, deadlineMs }: AdminOrder): Effect.Effect<AdminReply> {
+  const order = parseOrder(verb, args)
+  if (typeof order === "string") {
+    return Effect.succeed({
+      _tag: "Refused",
+      refusal: { _tag: "InvalidRequest", message: order },
+    })
+  }
+  const again = "the same order, given again, goes on from where it stopped"
+  return procedure(plane, order).pipe(
+    Effect.timeoutOption(deadlineMs),
+    Effect.map((result): AdminReply => {
+      if (Option.isSome(result)) return { _tag: "Done", result: result.value }
+      const message = `${verb} took longer than ${deadlineMs} ms: ${again}`
+      return { _tag: "Refused", refusal: { _tag: "Unfinished", message } }
+    }),
+    Effect.catch((error: KvorumError) => {
+      const message = `${verb} stopped: ${error.message}; ${again}`
+      return Effect.succeed<AdminReply>({ _tag: "Refused", refusal: refusalOf(error, message) })
+    }),
+    Effect.catchCause((cause) =>
+      Effect.as(Effect.logError(`${verb} failed`, cause), {
+        _tag: "Refused",
+        refusal: { _tag: "Unfinished", message: `${verb} failed: see the log of the node` },
+      } satisfies AdminReply),
+    ),
+  )
+}
+
+function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumError> {
+  switch (order._tag) {
+    case "NamespaceCreate":
+      return createNamespace(plane, order.namespace)
+    case "NamespaceList":
+      return listNamespaces(plane)
+    case "NamespaceDelete":
+      return deleteNamespace(plane, order.name)
+    case "RangeSplit":
+      return splitRange(plane, order.range, order.at)
+    case "RangeMove":
+      return moveReplica(plane, order)
+    case "AddReplica":
+      return addReplica(plane, order.range, order.on)
+    case "RemoveReplica":
+      return removeReplica(plane, order.range, order.on)
+    case "Transfer":
+      return transferRange(plane, order.range, order.to)
+    case "NodeJoin":
+      return joinNode(plane, order.node)
+    case "NodeRemove":
+      return removeNode(plane, order.node)
+    case "Refresh":
+      return Effect.as(plane.refresh, {})
+    default:
+      return order satisfies never
+  }
+}
+
+/** Refusals that say "nothing was done" are passed on only where that is so of the whole procedure: a wrong order, or a node that has no room for one. */
+function refusalOf(error: KvorumError, message: string): Refusal {
+  switch (error._tag) {
+    case "InvalidRequest":
+    case "NamespaceNotFound":
+      return { _tag: "InvalidRequest", message: error.message }
+    case "Overloaded":
+      return { _tag: "Overloaded", what: error.what }
+    default:
+      return { _tag: "Unfinished", message }
+  }
+}

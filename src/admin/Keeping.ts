@@ -1,0 +1,83 @@
+import { Effect } from "effect"
+import type { KvorumError } from "../Errors.ts"
+import { bootstrapDescriptors, defaultNamespace, metaRange } from "../server/bootstrap.ts"
+import { type NamespaceRecord, takesReport } from "../server/directory.ts"
+import type { ControlShape } from "../server/StoreService.ts"
+import type { Snapshot } from "./Meta.ts"
+import { type Counter, type Meta, namespaceKey, nodeKey, rangeKey, rangeValue } from "./Meta.ts"
+
+/**
+ * One round of what a node does for the directory all the time: learn it, and write what it alone knows. Everything is written by condition and only
+ * where it is missing or old, so that a round may end anywhere and be repeated by anyone.
+ */
+export const keepDirectory = Effect.fnUntraced(function* (control: ControlShape, meta: Meta) {
+  const snapshot = yield* meta.read
+  control.learn(snapshot.directory)
+  const led = control.led()
+  if (led.some(({ id }) => id === metaRange)) yield* found(control, meta, snapshot)
+  yield* correctOwnRecord(control, meta, snapshot)
+  if (!snapshot.directory.founded) return
+  const { directory, versions } = snapshot
+  for (const descriptor of led) {
+    if (!takesReport(directory.ranges, descriptor)) continue
+    const key = rangeKey(descriptor.id)
+    yield* meta.set(key, rangeValue(descriptor), versions.get(key))
+  }
+})
+
+/**
+ * What a cluster begins with, written by the leader of the meta group. A founder's record needs its incarnation, which is known once it was met; counters
+ * come last, and their presence says that `default` was there, so that it does not come back when somebody has deleted it.
+ */
+const found = Effect.fnUntraced(function* (
+  control: ControlShape,
+  meta: Meta,
+  { directory }: Snapshot,
+) {
+  for (const founder of control.founders) {
+    const incarnation = control.incarnationOf(founder.id)
+    if (incarnation === undefined) continue
+    if (directory.nodes.some(({ id }) => id === founder.id)) continue
+    const record = { ...founder, incarnation, state: "member" }
+    yield* meta.create(nodeKey(founder.id), JSON.stringify(record))
+  }
+  if (directory.founded || control.founders.length === 0) return
+  const nodes = control.founders.map(({ id }) => id)
+  const ranges = bootstrapDescriptors(nodes)
+  const own = ranges.filter(({ namespace }) => namespace === defaultNamespace)
+  const record: NamespaceRecord = {
+    id: defaultNamespace,
+    name: "default",
+    mode: "strong",
+    partitioning: "hash",
+    ranges: own.length,
+    replicas: own[0]?.replicas.length ?? 1,
+    state: "ready",
+  }
+  yield* meta.create(namespaceKey(record.name), JSON.stringify(record))
+  for (const descriptor of ranges) {
+    yield* meta.create(rangeKey(descriptor.id), rangeValue(descriptor))
+  }
+  const lastNode = Math.max(...nodes)
+  const counters: ReadonlyArray<readonly [Counter, number]> = [
+    ["node", lastNode],
+    ["namespace", defaultNamespace],
+    ["replica", lastNode],
+    ["range", Math.max(...ranges.map(({ id }) => id))],
+  ]
+  for (const [counter, last] of counters) yield* meta.create(`counter/${counter}`, `${last}`)
+})
+
+/** A node may come back at other addresses. */
+function correctOwnRecord(
+  { self }: ControlShape,
+  meta: Meta,
+  { directory, versions }: Snapshot,
+): Effect.Effect<unknown, KvorumError> {
+  const record = directory.nodes.find(({ id }) => id === self.id)
+  if (record?.state !== "member" || record.incarnation !== self.incarnation) return Effect.void
+  const { peer, client, host } = self
+  if (record.peer === peer && record.client === client && record.host === host) return Effect.void
+  const key = nodeKey(self.id)
+  return meta.set(key, JSON.stringify({ ...record, peer, client, host }), versions.get(key))
+}

@@ -1,0 +1,130 @@
+import { Effect } from "effect"
+import { compareBytes } from "../lib/bytes.ts"
+import type { NamespaceRecord } from "../server/directory.ts"
+import type { NamespaceId, NodeId } from "../types.ts"
+import { cutsOf } from "./cuts.ts"
+import { invalid, namespaceKey } from "./Meta.ts"
+import { type LedRange, liveNodes, type Plane, pause, rangesOf, refreshAll } from "./Plane.ts"
+import { loadsOf, placeVoters } from "./placement.ts"
+import { cutAt } from "./Ranges.ts"
+import { reshape } from "./Reshape.ts"
+import { votersOf } from "./reshaping.ts"
+import type { NewNamespace } from "./verbs.ts"
+
+const replicasDefault = 3
+
+/**
+ * Makes a namespace: its record in state `making`, which takes the name and an id that is never used again; then its ranges are cut out of the one that
+ * belongs to nobody, and get their voters; then it is `ready`. A call that finds the record in `making` goes on with it, as it was first asked for.
+ */
+export const createNamespace = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
+  const record = yield* claim(plane, asked)
+  const cuts = cutsOf(record)
+  for (const cut of cuts) yield* cutAt(plane, cut)
+  const candidates = yield* liveNodes(plane)
+  const all = yield* rangesOf(plane)
+  const loads = loadsOf(all.map(({ descriptor }) => descriptor))
+  const own = rangesWithin(all, record.id)
+  for (const { descriptor } of own) {
+    const voters = votersOf(descriptor)
+    for (const node of voters) loads.set(node, (loads.get(node) ?? 1) - 1)
+    const placing = { candidates, loads, keep: [], present: voters, count: record.replicas }
+    const wanted = placeVoters(placing)
+    for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
+    yield* reshape(plane, descriptor.id, () => wanted)
+  }
+  yield* spreadLeaders(plane, record.id)
+  yield* plane.meta.changeNamespace(record.name, (present) =>
+    present.state === "making" ? { ...present, state: "ready" } : undefined,
+  )
+  yield* refreshAll(plane)
+  const { id, name, mode, partitioning } = record
+  return { id, name, mode, partitioning, ranges: own.map(({ descriptor }) => descriptor.id) }
+})
+
+const claim = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
+  const { name, partitioning, ranges } = asked
+  const nodes = yield* liveNodes(plane)
+  const replicas = asked.replicas ?? Math.min(replicasDefault, nodes.length)
+  if (replicas > nodes.length) {
+    return yield* invalid(
+      `${replicas} replicas need as many nodes that are up: there are ${nodes.length}`,
+    )
+  }
+  for (;;) {
+    const { directory } = yield* plane.meta.read
+    const known = directory.namespaces.find((namespace) => namespace.name === name)
+    if (known?.state === "making") return known
+    if (known?.state === "ready") return yield* invalid(`namespace "${name}" exists already`)
+    if (known !== undefined) {
+      return yield* invalid(`namespace "${name}" is being deleted: finish that first`)
+    }
+    const id = yield* plane.meta.nextId("namespace")
+    const mode = "strong" as const
+    const record: NamespaceRecord = {
+      ...{ id, name, mode, partitioning, ranges, replicas },
+      state: "making",
+    }
+    if (yield* plane.meta.create(namespaceKey(name), JSON.stringify(record))) return record
+  }
+})
+
+function rangesWithin(ranges: ReadonlyArray<LedRange>, namespace: NamespaceId) {
+  return ranges.filter(({ descriptor }) => descriptor.namespace === namespace)
+}
+
+/** The ranges were cut out of one, so that one node leads them all: each goes to another voter in turn. Where that fails it stays. */
+const spreadLeaders = Effect.fnUntraced(function* (plane: Plane, namespace: NamespaceId) {
+  const own = rangesWithin(yield* rangesOf(plane), namespace)
+  yield* Effect.forEach(
+    own,
+    ({ descriptor, leader }, i) => {
+      const voters = votersOf(descriptor)
+      const to = voters[i % voters.length] as NodeId
+      if (to === leader) return Effect.void
+      const order = { _tag: "Transfer" as const, to }
+      return Effect.ignore(plane.client.changeRange(descriptor.id, order, { deadlineMs: 2000 }))
+    },
+    { concurrency: 8, discard: true },
+  )
+})
+
+export const listNamespaces = Effect.fnUntraced(function* (plane: Plane) {
+  const { directory } = yield* plane.meta.read
+  const ranges = yield* rangesOf(plane)
+  const namespaces = directory.namespaces.map((namespace) => ({
+    ...namespace,
+    ranges: rangesWithin(ranges, namespace.id).length,
+  }))
+  return { namespaces }
+})
+
+/**
+ * Deletes a namespace: `dropping` first, so that the doors of all nodes take nothing more for it; then its ranges are emptied by an entry in each of
+ * their logs; then its record goes. The ranges stay, empty, and its id is not used again.
+ */
+export const deleteNamespace = Effect.fnUntraced(function* (plane: Plane, name: string) {
+  const record = yield* plane.meta.changeNamespace(name, (present) =>
+    present.state === "dropping" ? undefined : { ...present, state: "dropping" },
+  )
+  if (record === undefined) return yield* invalid(`there is no namespace "${name}"`)
+  yield* refreshAll(plane)
+  const cleared = new Set<string>()
+  for (;;) {
+    const own = rangesWithin(yield* rangesOf(plane), record.id)
+    const left = own
+      .map(({ descriptor }) => descriptor)
+      .filter(({ id, boundsVersion }) => !cleared.has(`${id} ${boundsVersion}`))
+      .sort((one, other) => compareBytes(one.start, other.start))
+    if (left.length === 0) break
+    for (const { id, boundsVersion } of left) {
+      // A range that was split meanwhile is found again, as its halves.
+      yield* plane.client.changeRange(id, { _tag: "Clear", boundsVersion }).pipe(
+        Effect.andThen(Effect.sync(() => void cleared.add(`${id} ${boundsVersion}`))),
+        Effect.catchTag("RangeMoved", () => pause),
+      )
+    }
+  }
+  yield* plane.meta.remove(namespaceKey(name))
+  return {}
+})

@@ -1,0 +1,139 @@
+import { Effect } from "effect"
+import { toHex } from "../lib/bytes.ts"
+import { metaRange } from "../server/bootstrap.ts"
+import { containsPosition, rangeAsJson } from "../server/directory.ts"
+import type { NodeId, Position, RangeDescriptor, RangeId } from "../types.ts"
+import { invalid } from "./Meta.ts"
+import { liveNodes, type Plane, pause, rangeAt, rangeOf, rangesOf } from "./Plane.ts"
+import { reshape, type Wish } from "./Reshape.ts"
+import { votersOf } from "./reshaping.ts"
+
+/** Orders about single ranges. */
+
+/** Cuts a range in two: at a position, or about the middle of its data. Done already counts as done. */
+export const splitRange = Effect.fnUntraced(function* (
+  plane: Plane,
+  id: RangeId,
+  at: Position | undefined,
+) {
+  const ranges = yield* rangesOf(plane)
+  const descriptor = ranges.find((range) => range.descriptor.id === id)?.descriptor
+  if (descriptor === undefined) return yield* invalid(`there is no range ${id}`)
+  if (id === metaRange)
+    return yield* invalid("range 0 holds the cluster's own data: it stays whole")
+  if (descriptor.namespace === undefined) {
+    return yield* invalid(
+      `range ${id} belongs to no namespace: it is cut when a namespace is created`,
+    )
+  }
+  if (at !== undefined) {
+    const right = ranges.find((range) => toHex(range.descriptor.start) === toHex(at))?.descriptor
+    if (right !== undefined && toHex(descriptor.end) === toHex(at)) {
+      return { left: id, right: right.id }
+    }
+    if (!containsPosition(descriptor, at) || toHex(at) === toHex(descriptor.start)) {
+      return yield* invalid(`position ${toHex(at)} is not inside range ${id}`)
+    }
+  }
+  const child = yield* plane.meta.nextId("range")
+  const { boundsVersion } = descriptor
+  yield* plane.client.changeRange(id, { _tag: "Split", boundsVersion, at, child })
+  return { left: id, right: child }
+})
+
+/** Makes sure that a range begins at this position. */
+export const cutAt = Effect.fnUntraced(function* (plane: Plane, at: Position) {
+  for (;;) {
+    const { descriptor } = yield* rangeAt(plane, at)
+    if (toHex(descriptor.start) === toHex(at)) return
+    const child = yield* plane.meta.nextId("range")
+    const { id, boundsVersion } = descriptor
+    yield* plane.client
+      .changeRange(id, { _tag: "Split", boundsVersion, at, child })
+      .pipe(Effect.catchTag("RangeMoved", () => pause))
+  }
+})
+
+/** A replica on a node that is down would count as a voter that never answers. */
+const requireLive = Effect.fnUntraced(function* (plane: Plane, node: NodeId) {
+  const live = yield* liveNodes(plane)
+  if (live.some((candidate) => candidate.node === node)) return
+  const record = plane.control.directory().nodes.find(({ id }) => id === node)
+  if (record === undefined) return yield* invalid(`there is no node n${node}`)
+  if (record.state === "removed") return yield* invalid(`n${node} was removed from the cluster`)
+  return yield* invalid(`n${node} does not answer: start it first`)
+})
+
+/** An order that has been carried out already is no error, but a name that was never a node's is a slip. */
+const requireKnown = Effect.fnUntraced(function* (plane: Plane, node: NodeId) {
+  const { nodes } = plane.control.directory()
+  if (!nodes.some(({ id }) => id === node)) return yield* invalid(`there is no node n${node}`)
+})
+
+function done(descriptor: RangeDescriptor) {
+  return { descriptor: rangeAsJson(descriptor) }
+}
+
+/** Moves a replica from one node to another, with as many voters at every moment as before. */
+export const moveReplica = Effect.fnUntraced(function* (
+  plane: Plane,
+  order: { readonly range: RangeId; readonly from: NodeId; readonly to: NodeId },
+) {
+  const { range, from, to } = order
+  yield* requireLive(plane, to)
+  yield* requireKnown(plane, from)
+  const { descriptor } = yield* rangeOf(plane, range)
+  const voters = votersOf(descriptor)
+  if (from === to) return yield* invalid("from and to are the same node")
+  const isUnderWay = voters.includes(to) && !voters.includes(from)
+  if (!isUnderWay && voters.includes(to)) {
+    return yield* invalid(`range ${range} has a replica on n${to} already: remove that on n${from}`)
+  }
+  if (!isUnderWay && !voters.includes(from)) {
+    return yield* invalid(`range ${range} has no replica on n${from}: it has ${named(voters)}`)
+  }
+  const wish: Wish = (present) => [...present.filter((node) => node !== from && node !== to), to]
+  return done(yield* reshape(plane, range, wish))
+})
+
+export const addReplica = Effect.fnUntraced(function* (plane: Plane, range: RangeId, on: NodeId) {
+  yield* requireLive(plane, on)
+  const wish: Wish = (voters) => (voters.includes(on) ? voters : [...voters, on])
+  return done(yield* reshape(plane, range, wish))
+})
+
+/** Refused when none would be left, and by the range's leader when those left would have no majority that is up. */
+export const removeReplica = Effect.fnUntraced(function* (
+  plane: Plane,
+  range: RangeId,
+  on: NodeId,
+) {
+  yield* requireKnown(plane, on)
+  const { descriptor } = yield* rangeOf(plane, range)
+  const wish: Wish = (voters) => voters.filter((node) => node !== on)
+  if (wish(votersOf(descriptor)).length === 0) {
+    return yield* invalid(
+      `n${on} has the only replica of range ${range}: add one elsewhere first, or move it`,
+    )
+  }
+  return done(yield* reshape(plane, range, wish))
+})
+
+export const transferRange = Effect.fnUntraced(function* (
+  plane: Plane,
+  range: RangeId,
+  to: NodeId,
+) {
+  const { descriptor } = yield* rangeOf(plane, range)
+  if (!votersOf(descriptor).includes(to)) {
+    return yield* invalid(
+      `range ${range} has no voter on n${to}: it has ${named(votersOf(descriptor))}`,
+    )
+  }
+  const changed = yield* plane.client.changeRange(range, { _tag: "Transfer", to })
+  return done(changed.descriptor)
+})
+
+function named(nodes: ReadonlyArray<NodeId>): string {
+  return nodes.map((node) => `n${node}`).join(", ")
+}

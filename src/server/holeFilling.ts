@@ -1,0 +1,298 @@
+import type { JournalGroup } from "../journal/group.ts"
+import type { LogIndex, MonotonicMs, NodeId, ReplicaId } from "../types.ts"
+import type { EntriesFound, EntriesWanted, LogMark } from "./lostEntries.ts"
+import type { PeerMessage } from "./peerMessage.ts"
+import type { Replica } from "./replica.ts"
+
+/** What this room needs of the loop. */
+export interface HoleHost {
+  readonly clock: { readonly monotonicMs: MonotonicMs }
+  /** Data of the entries of one message. */
+  readonly maxBytes: number
+  /** Questions are numbered from here on, so that answers to an earlier life of this node are void. */
+  readonly firstSequence: number
+  send(to: NodeId, message: PeerMessage): void
+  /** A line for the operator, said once. */
+  note(message: string): void
+  /** Puts a core over all of the log in place of the replica's. */
+  restart(replica: Replica): void
+}
+
+/**
+ * What a replica that damage has hurt is at: `filling` = others are asked; `unfillable` = all others have answered and none has what is missing, so that
+ * only a leader's snapshot can bring it up again, or its removal; `alone` = there is nobody to ask.
+ */
+export type HoleState = "whole" | "filling" | "unfillable" | "alone"
+
+/** A question that is out. */
+interface Search {
+  readonly sequence: number
+  readonly askedAtMs: MonotonicMs
+  readonly answers: Map<ReplicaId, EntriesFound>
+  /** The first entry wanted; 0 = none, it is about promises. */
+  readonly first: LogIndex
+}
+
+interface Repair {
+  search: Search | undefined
+  state: HoleState
+  /** Its core was made while promises were unknown, and does nothing. */
+  wasUnsure: boolean
+  /** Repeats wait longer each time. */
+  tries: number
+  questions: number
+  /** Questions in a row that everyone answered with nothing. */
+  fruitless: number
+}
+
+const retryMs = 200
+const retryMaxMs = 5000
+/** Entries that stood next to a gap and turned out to be others' leavings are given up so many at a time. */
+const disownedAtOnce = 64
+
+/**
+ * Gets back from the other replicas what damage took from the logs of this node (DESIGN section 3; RELIABILITY pitfall 36).
+ *
+ * - Gaps: every other voter, leader or not, is asked for the entries by index, together with an entry behind them: only who has that very entry answers
+ *   with what it has before it, and only where it misses nothing in between. (Raft paper 5.3, Log Matching) They are put in place, and when none is missing
+ *   the replica gets a core over its whole log. Meanwhile its core sees the log up to the first gap: as a follower it takes what a leader sends in place of
+ *   the rest, and votes for nobody who does not have it (`voteFloor`). A gap below what is flushed needs no filling.
+ * - An unsure replica does not know its term, its votes, and how far it has acknowledged. Its core takes no part until every other voter has said, since
+ *   this start, in which term it is and where its log ends. It goes on in the largest of those terms, in which it votes for nobody: no vote that it
+ *   gave can be for a later one, because the candidate is one of those asked. And it counts for no log that ends before the furthest of theirs: an entry that
+ *   was committed with its help is held by one of them. Answers of replicas that are unsure themselves say nothing; where two of three are, only the operator can help.
+ * - A leader that is asked sends again what the replica had acknowledged, from where its log breaks off.
+ *
+ * One question a replica is out at a time, about one gap; answers hold at most `maxBytes` of data. What is held of answers is one of each voter.
+ *
+ * Left out: a vote given to a candidate that this replica does not know to be a voter, in a change of members that was lost with it.
+ */
+export class HoleFilling {
+  private readonly host: HoleHost
+  private readonly repairs = new Map<Replica, Repair>()
+  private sequence: number
+
+  constructor(host: HoleHost) {
+    this.host = host
+    this.sequence = host.firstSequence
+  }
+
+  stateOf(replica: Replica): HoleState {
+    return this.repairs.get(replica)?.state ?? "whole"
+  }
+
+  /** Call at every tick, with all replicas of the node. */
+  tick(replicas: ReadonlyArray<Replica>): void {
+    for (const replica of replicas) {
+      const { log } = replica
+      if (log.isUnsure || log.missingCount > 0 || this.repairs.has(replica)) this.advance(replica)
+    }
+    if (this.repairs.size > replicas.length) this.forgetGone(replicas)
+  }
+
+  private forgetGone(replicas: ReadonlyArray<Replica>): void {
+    for (const replica of this.repairs.keys()) {
+      if (!replicas.includes(replica)) this.repairs.delete(replica)
+    }
+  }
+
+  private advance(replica: Replica): void {
+    const { log } = replica
+    if (log.isDestroyed) return void this.repairs.delete(replica)
+    dropNeedless(replica)
+    const repair = this.repairOf(replica)
+    if (!log.isUnsure && log.missingCount === 0) return this.finish(replica, repair)
+    const { search } = repair
+    const nowMs = this.host.clock.monotonicMs
+    const waitMs = Math.min(retryMs * 2 ** repair.tries, retryMaxMs)
+    const isNews = search !== undefined && log.firstMissing(search.first) !== search.first
+    if (isNews && search.first > 0) repair.tries = 0
+    else if (search !== undefined && nowMs - search.askedAtMs < waitMs) return
+    else repair.tries++
+    this.ask(replica, repair)
+  }
+
+  private repairOf(replica: Replica): Repair {
+    const known = this.repairs.get(replica)
+    if (known !== undefined) return known
+    const { isUnsure: wasUnsure } = replica.log
+    const repair: Repair = {
+      search: undefined,
+      state: "filling",
+      wasUnsure,
+      tries: 0,
+      questions: 0,
+      fruitless: 0,
+    }
+    this.repairs.set(replica, repair)
+    return repair
+  }
+
+  /** Nothing is missing any more: the core, which knows a part of the log only, makes room for one that knows all of it. */
+  private finish(replica: Replica, repair: Repair): void {
+    const { log, raft } = replica
+    const isShort = repair.wasUnsure || raft.lastIndex < log.lastIndex
+    if (isShort) {
+      const isDurable = log.lastIndex < log.firstIndex || log.isDurable(log.lastIndex)
+      if (!isDurable || replica.installing || replica.isLeader) return
+      this.host.restart(replica)
+    }
+    this.repairs.delete(replica)
+    this.host.note(`${nameOf(replica)}: what damage took from its log is there again`)
+  }
+
+  private ask(replica: Replica, repair: Repair): void {
+    const { log } = replica
+    const { gaps } = log
+    // The newest in turns with the oldest: where two replicas miss entries by turns, each can prove at first only what it has behind all gaps of the other.
+    const gap = repair.questions++ % 2 === 0 ? gaps[0] : gaps[gaps.length - 1]
+    const others = othersOf(replica)
+    if (others.length === 0) {
+      repair.state = "alone"
+      const lost = gap === undefined ? "its promises" : `entry ${gap.from}`
+      this.host.note(
+        `${nameOf(replica)}: damage took ${lost}, and there is no other replica to ask`,
+      )
+    }
+    const first = gap?.from ?? 0
+    const search = {
+      sequence: this.sequence++,
+      askedAtMs: this.host.clock.monotonicMs,
+      answers: new Map<ReplicaId, EntriesFound>(),
+      first,
+    }
+    repair.search = search
+    for (const other of others) {
+      const node = replica.nodeOf(other)
+      if (node === undefined) continue
+      this.host.send(node, {
+        _tag: "EntriesWanted",
+        range: replica.range,
+        from: replica.machine.replica,
+        to: other,
+        sequence: search.sequence,
+        first,
+        last: gap?.to ?? 0,
+        anchor: gap?.anchor ?? { index: 0, term: 0 },
+        readableTo: Math.max(replica.machine.appliedIndex, log.lastReadable),
+      })
+    }
+  }
+
+  /** Another replica asks: it is told what this one has. */
+  asked(replica: Replica, wanted: EntriesWanted, from: NodeId): void {
+    const { log } = replica
+    const { index: anchor, term } = wanted.anchor
+    const hasAnchor = wanted.first > 0 && log.term(anchor) === term && !missesIn(log, wanted)
+    const isHeld = hasAnchor && wanted.first >= log.firstIndex && anchor <= log.lastIndex
+    const { first, last, sequence, range } = wanted
+    const entries = isHeld ? log.entries(first, last + 1, this.host.maxBytes) : []
+    this.host.send(from, {
+      _tag: "EntriesFound",
+      range,
+      from: replica.machine.replica,
+      to: wanted.from,
+      sequence,
+      isSure: !log.isUnsure,
+      term: Math.max(replica.raft.term, log.hardState.term),
+      last: endOf(replica),
+      previousTerm: isHeld ? Math.max(0, log.term(first - 1) ?? 0) : 0,
+      entries,
+    })
+    replica.raft.reportLost(wanted.from, wanted.readableTo)
+  }
+
+  /** The answer of another replica. */
+  answered(replica: Replica, found: EntriesFound): void {
+    const repair = this.repairs.get(replica)
+    const search = repair?.search
+    if (repair === undefined || search?.sequence !== found.sequence) return
+    if (search.answers.has(found.from)) return
+    search.answers.set(found.from, found)
+    if (found.entries.length > 0) this.take(replica, found)
+    const others = othersOf(replica)
+    if (!others.every((other) => search.answers.has(other))) return
+    if (replica.log.isUnsure) this.settle(replica, [...search.answers.values()])
+    else if ([...search.answers.values()].some(({ entries }) => entries.length > 0)) {
+      repair.fruitless = 0
+    } else if (++repair.fruitless >= 2) this.unfillable(replica, repair)
+  }
+
+  /** Puts what was found where it is missing, unless the log differs from the other one before it. */
+  private take(replica: Replica, found: EntriesFound): void {
+    const { log, machine } = replica
+    const gap = log.gaps.find(({ from }) => from === found.entries[0]?.index)
+    if (gap === undefined) return
+    const { previousTerm } = found
+    if (previousTerm !== 0 && gap.before.term >= 0 && previousTerm !== gap.before.term) {
+      // The record that replaced those entries is lost as well. What is applied was committed: there it cannot be.
+      const from = Math.max(machine.appliedIndex + 1, gap.from - disownedAtOnce)
+      if (from < gap.from) log.disown(from, gap.from - 1)
+      return
+    }
+    log.fill(found.entries)
+  }
+
+  private unfillable(replica: Replica, repair: Repair): void {
+    if (repair.state === "unfillable") return
+    repair.state = "unfillable"
+    const [gap] = replica.log.gaps
+    if (gap === undefined) return
+    this.host.note(
+      `${nameOf(replica)}: no other replica has entries ${gap.from} to ${gap.to}, which damage took; it waits for a snapshot`,
+    )
+  }
+
+  /** Every other voter has said where it stands. */
+  private settle(replica: Replica, answers: ReadonlyArray<EntriesFound>): void {
+    if (!answers.every(({ isSure }) => isSure)) {
+      this.host.note(
+        `${nameOf(replica)}: damage took its promises, and those of another replica: it takes no part before that one does`,
+      )
+      return
+    }
+    let term = 0
+    let furthest: LogMark = { index: 0, term: 0 }
+    for (const answer of answers) {
+      term = Math.max(term, answer.term)
+      const { last } = answer
+      const isFurther =
+        last.term > furthest.term || (last.term === furthest.term && last.index > furthest.index)
+      if (isFurther) furthest = last
+    }
+    if (othersOf(replica).length > 0) replica.log.settle(term, furthest)
+  }
+}
+
+/** Entries up to what is flushed are in tables: a gap there ends with the log's release. */
+function dropNeedless(replica: Replica): void {
+  const { log, flushedIndex } = replica
+  const missing = log.firstMissing(0)
+  if (missing === undefined || missing > flushedIndex || flushedIndex > log.lastIndex) return
+  if ((log.term(flushedIndex) ?? -1) >= 0) log.release(flushedIndex)
+}
+
+/** All others whose votes count, by the membership in force here. */
+function othersOf(replica: Replica): ReadonlyArray<ReplicaId> {
+  const { voters, outgoing } = replica.raft.membership
+  const own = replica.machine.replica
+  return [...new Set([...voters, ...outgoing])].filter((other) => other !== own)
+}
+
+/** Whether something is missing between the entries wanted and the one that proves them. */
+function missesIn(log: JournalGroup, { first, anchor }: EntriesWanted): boolean {
+  const missing = log.firstMissing(first)
+  return missing !== undefined && missing <= anchor.index
+}
+
+/** The furthest log that a replica holds or may have acknowledged. */
+function endOf({ log, raft }: Replica): LogMark {
+  const floor = log.isUnsure ? undefined : log.voteFloor
+  if (floor !== undefined) return floor
+  const index = Math.min(raft.lastIndex, log.lastIndex)
+  return { index, term: Math.max(0, log.term(index) ?? 0) }
+}
+
+function nameOf(replica: Replica): string {
+  return `range ${replica.range}, replica ${replica.machine.replica}`
+}

@@ -1,0 +1,220 @@
+import type { Message } from "../raft/message.ts"
+import type { NodeId, RangeDescriptor, RangeId, ReplicaId } from "../types.ts"
+import type { RangeMachine } from "./apply.ts"
+import { Burials } from "./burials.ts"
+import { lists, noDescriptor } from "./descriptors.ts"
+import { HeldMessages } from "./heldMessages.ts"
+import type { Gone, PeerMessage } from "./peerMessage.ts"
+import type { Replica } from "./replica.ts"
+import type { ReplicaSet } from "./replicaSet.ts"
+import type { Storage } from "./storage.ts"
+import type { ClockReading } from "./storeLoop.ts"
+import { united } from "./tombstone.ts"
+
+/** What this room needs of the loop. */
+export interface LifeHost {
+  readonly node: NodeId
+  readonly storage: Storage
+  readonly set: ReplicaSet
+  readonly clock: ClockReading
+  send(to: NodeId, message: PeerMessage): void
+  /** Gives a message that was held to the loop again. */
+  stepAgain(from: NodeId, message: PeerMessage): void
+  /** Takes what a replica's core has to hand out. */
+  collectAll(replica: Replica): void
+  /** A descriptor changed, or came to be. */
+  learn(descriptor: RangeDescriptor): void
+  /** The replica goes away: everything that waits on it is answered. */
+  abandon(replica: Replica): void
+}
+
+/** Why a replica is to go. */
+interface Proof {
+  readonly descriptor: RangeDescriptor
+  readonly lastReplica: ReplicaId
+}
+
+/** Empty replicas at a time: more are made when some of these have had their snapshot. */
+const emptyMax = 64
+/** A follower that has heard nobody for so long asks the others whether it is still one of them. */
+const lonelyMs = 3000
+
+/**
+ * Ranges that come, change and go on this node: what becomes of a replica when a split or a change of members is applied, of messages for replicas that are
+ * not here, and of a replica that others have removed.
+ *
+ * - A message for a range that a local replica may still split off is held. An empty replica is made only on the word of a leader, or of a candidate that
+ *   needs its vote, and never under an id that was buried here.
+ * - A replica goes on the proof of a committed descriptor that does not list it, though ids up to a later one were given out: ids rise and are never used
+ *   again, so this stays true for ever, and no late message can kill a new replica.
+ * - Who is removed is told by the leader that removed it, and by whoever gets a message from it later. One that hears nobody asks.
+ */
+export class RangeLife {
+  private readonly host: LifeHost
+  private readonly held = new HeldMessages()
+  private readonly burials: Burials
+  /** To be buried as soon as they are at rest: they may still lead, or have a snapshot on its way into the engine. */
+  private readonly condemned = new Map<Replica, Proof>()
+
+  constructor(host: LifeHost) {
+    this.host = host
+    this.burials = new Burials(host.storage, host.set)
+  }
+
+  // ---- After an entry was applied
+
+  /** The machine has applied a split or a change of members. `before` is its descriptor before that. */
+  changed(replica: Replica, before: RangeDescriptor): void {
+    const { machine } = replica
+    this.host.learn(machine.descriptor)
+    if (machine.changed === "split") this.hasSplit(replica, machine.child)
+    else if (machine.changed === "members") this.membersChanged(replica, before)
+  }
+
+  private hasSplit(parent: Replica, child: RangeMachine | undefined): void {
+    if (child === undefined) return
+    const { host } = this
+    host.learn(child.descriptor)
+    // Followers split when they know the entry to be committed, and until then nobody can vote for the child.
+    parent.raft.broadcastCommit()
+    const { monotonicMs } = host.clock
+    const collect = (replica: Replica) => host.collectAll(replica)
+    const born = host.set.splitOff(child, monotonicMs, collect)
+    if (born === undefined) return
+    for (const { from, message } of this.held.take(born.range)) host.stepAgain(from, message)
+    if (parent.isLeader) born.raft.hasten(monotonicMs)
+  }
+
+  private membersChanged(replica: Replica, before: RangeDescriptor): void {
+    const { descriptor, lastReplica } = replica.machine
+    replica.learnPlaces(descriptor.replicas)
+    const { raft } = replica
+    raft.broadcastCommit()
+    for (const place of before.replicas) {
+      if (lists(descriptor, place.replica)) continue
+      if (place.replica === replica.machine.replica) this.condemn(replica, replica.machine)
+      else if (replica.isLeader)
+        this.tellGone(place.node, place.replica, { descriptor, lastReplica })
+    }
+  }
+
+  // ---- Messages for who is not here
+
+  /** A replica that the others have removed writes: it is told, and its message goes no further. */
+  refuses(replica: Replica, from: NodeId, sender: ReplicaId): boolean {
+    const { descriptor, lastReplica } = replica.machine
+    if (sender > lastReplica || lists(descriptor, sender)) return false
+    this.tellGone(from, sender, { descriptor, lastReplica })
+    return true
+  }
+
+  private tellGone(to: NodeId, replica: ReplicaId, proof: Proof): void {
+    const { descriptor, lastReplica } = proof
+    this.host.send(to, { _tag: "Gone", range: descriptor.id, replica, lastReplica, descriptor })
+  }
+
+  /**
+   * A message for a replica that is not here. Returns the one that it is for, if that was made now. `isDropped` is told of what comes to nothing.
+   */
+  unknown(
+    from: NodeId,
+    message: PeerMessage,
+    ids: { readonly from: ReplicaId; readonly to: ReplicaId },
+  ): Replica | "held" | undefined {
+    const { host } = this
+    const { range } = message
+    if (host.set.isBuried(range, ids.to)) {
+      this.answerForTheDead(from, range, ids.from)
+      return undefined
+    }
+    const nowMs = host.clock.monotonicMs
+    const isFromLeader = message._tag === "Raft" && isLeaders(message.message)
+    const present = host.set.byRange.get(range)
+    if (present !== undefined && isFromLeader) this.isSucceeded(present, ids.to)
+    if (present !== undefined || host.set.dying.has(range)) return undefined
+    if (host.set.maySplitOff(range, ids.to)) {
+      const outcome = this.held.hold(from, message, nowMs)
+      if (outcome !== "expired") return outcome === "held" ? "held" : undefined
+    }
+    // A voter without data may be the one whose vote lets a leader be that sends it some.
+    const isAsked =
+      isFromLeader || (message._tag === "Raft" && message.message._tag === "VoteRequest")
+    if (!isAsked || !host.set.mayCreate(range, ids.to)) return undefined
+    if (host.set.sorted.filter((replica) => replica.isEmpty).length >= emptyMax) return undefined
+    return host.set.createEmpty(range, ids.to, nowMs)
+  }
+
+  /**
+   * A leader wants another replica of the range here. A node has one at a time and ids rise, so an empty one with an earlier id came to nothing: nobody may be
+   * left to tell it so. One with data waits to be told.
+   */
+  private isSucceeded(present: Replica, successor: ReplicaId): void {
+    if (!present.isEmpty || present.machine.replica >= successor) return
+    const { range } = present
+    const nothing = { descriptor: noDescriptor(range), lastReplica: 0 }
+    this.condemn(present, this.host.storage.tombstones.get(range) ?? nothing)
+  }
+
+  /** Also who is left of a group that has moved away as a whole is told by somebody. */
+  private answerForTheDead(from: NodeId, range: RangeId, sender: ReplicaId): void {
+    const tombstone = this.host.storage.tombstones.get(range)
+    if (tombstone === undefined || sender > tombstone.lastReplica) return
+    if (!lists(tombstone.descriptor, sender)) this.tellGone(from, sender, tombstone)
+  }
+
+  // ---- Going
+
+  /** Somebody says that a replica of this node was removed. */
+  gone(message: Gone): void {
+    const replica = this.host.set.byRange.get(message.range)
+    if (replica === undefined || replica.machine.replica !== message.replica) return
+    if (message.replica > message.lastReplica || lists(message.descriptor, message.replica)) return
+    this.host.learn(message.descriptor)
+    // The others have gone on without it: what it leads is nobody's.
+    replica.raft.stepDown()
+    this.condemn(replica, message)
+  }
+
+  private condemn(replica: Replica, { descriptor, lastReplica }: Proof): void {
+    if (!this.condemned.has(replica)) this.condemned.set(replica, { descriptor, lastReplica })
+  }
+
+  /** Call once a turn, outside of applying. */
+  advance(): void {
+    for (const [replica, proof] of this.condemned) {
+      // A leader that has removed itself goes on until the core says that everyone can do without it.
+      if (replica.installing || replica.isLeader || this.host.set.replays(replica.range)) continue
+      this.condemned.delete(replica)
+      this.host.abandon(replica)
+      const known = this.host.storage.tombstones.get(replica.range)
+      const tombstone = united(known, { replica: replica.machine.replica, ...proof })
+      this.burials.begin(replica, tombstone)
+    }
+    this.burials.advance()
+  }
+
+  /** Call at every tick. */
+  tick(): void {
+    const nowMs = this.host.clock.monotonicMs
+    this.held.tick(nowMs)
+    for (const replica of this.host.set.sorted) {
+      if (replica.isLeader || nowMs - replica.heardAtMs < lonelyMs) continue
+      replica.heardAtMs = nowMs
+      this.askOthers(replica)
+    }
+  }
+
+  /** An answer to nothing, which a core ignores, but which tells a removed replica's others that it is there. */
+  private askOthers(replica: Replica): void {
+    const from = replica.machine.replica
+    for (const [to, node] of replica.knownNodes()) {
+      if (to === from) continue
+      const message: Message = { _tag: "HeartbeatResponse", from, to, term: 0, round: 0 }
+      this.host.send(node, { _tag: "Raft", range: replica.range, message })
+    }
+  }
+}
+
+function isLeaders(message: Message): boolean {
+  return message._tag === "AppendRequest" || message._tag === "Heartbeat"
+}

@@ -1,0 +1,243 @@
+import { StorageCorruption } from "../disk/disk.ts"
+import { assert } from "../lib/assert.ts"
+import { entryKinds } from "../raft/message.ts"
+import type { LogIndex, MonotonicMs, RangeDescriptor, RangeId, ReplicaId } from "../types.ts"
+import type { RangeMachine } from "./apply.ts"
+import { overlap } from "./descriptors.ts"
+import { dataEnd, dataKey } from "./engineKeys.ts"
+import { firstIndex, firstTerm, ReplicaOpener } from "./openReplicas.ts"
+import { decodeSplit } from "./rangeEntries.ts"
+import type { Replica } from "./replica.ts"
+import type { Storage } from "./storage.ts"
+import type { StoreLoopOptions } from "./storeLoop.ts"
+import { buries } from "./tombstone.ts"
+
+/**
+ * The replicas of a node: those that live, those on their way out, and those that exist only in the journal. They come by bootstrap, by the split of their
+ * parent, or empty, to be filled by a snapshot; they go by burial.
+ *
+ * A split makes the child at apply, in memory: its state key is sealed with its parent's, its log begins in the journal. After a crash the engine may be older
+ * than the split while the journal holds the child's log already. Such a log waits (`awaited`) until its parent has replayed the split. That it exists proves
+ * that the split was committed, so the parent replays it without being told, and takes no snapshot and no grave before it has.
+ *
+ * Invariants:
+ * - intervals of replicas on a node are disjoint; an empty replica has none;
+ * - one replica of a range lives here at a time, and none up to the id in the range's tombstone ever again;
+ * - a split never touches a child that has state: it is at least as new as what the split would make.
+ */
+export class ReplicaSet {
+  readonly byRange = new Map<RangeId, Replica>()
+  /** On their way out: they answer nobody, but hold their interval until they are buried. */
+  readonly dying = new Map<RangeId, Replica>()
+  /** Logs whose range is made by a split that is replayed still. */
+  readonly awaited = new Map<RangeId, ReplicaId>()
+  private inOrder: ReadonlyArray<Replica> = []
+  private withDying: ReadonlyArray<Replica> = []
+  /** Until then a child could have followed a leader just before this start, without a trace in the journal. */
+  private readonly silentUntilMs: MonotonicMs
+  private readonly storage: Storage
+  private readonly opener: ReplicaOpener
+  /** By range: the last split in its log that is known to have been applied once. */
+  private readonly replayed = new Map<RangeId, LogIndex>()
+
+  /** Opens what the directory holds, or what bootstrap places here. Throws `StorageCorruption`. */
+  constructor(options: StoreLoopOptions, storage: Storage) {
+    this.storage = storage
+    this.opener = new (options.parts?.ReplicaOpener ?? ReplicaOpener)(options, storage)
+    const stored = storage.loadMachines()
+    const isNew = stored.length === 0 && storage.tombstones.size === 0
+    const mayBootstrap = isNew && options.bootstrap !== false
+    const machines = mayBootstrap ? this.opener.bootstrapMachines() : stored
+    const empty = this.sortOutLogs(new Map(machines.map((each) => [each.descriptor.id, each])))
+    if (this.awaited.size > 0) this.findSplits(machines)
+    const nowMs = options.clock.monotonicMs
+    this.silentUntilMs = nowMs + options.settings.voteSilenceMs
+    for (const machine of machines) {
+      const committed = this.replayed.get(machine.descriptor.id) ?? 0
+      this.add(this.opener.open(machine, { nowMs, committed }))
+    }
+    for (const [range, replica] of empty) this.createEmpty(range, replica, nowMs)
+  }
+
+  /** In order of range id. */
+  get sorted(): ReadonlyArray<Replica> {
+    return this.inOrder
+  }
+
+  /** Those and the dying: all whose state lies in the engine. */
+  get all(): ReadonlyArray<Replica> {
+    return this.withDying
+  }
+
+  private add(replica: Replica): void {
+    this.byRange.set(replica.range, replica)
+    this.sort()
+  }
+
+  private sort(): void {
+    this.inOrder = [...this.byRange.values()].sort((left, right) => left.range - right.range)
+    this.withDying = [...this.inOrder, ...this.dying.values()]
+  }
+
+  // ---- What the journal holds of ranges without state
+
+  /** Drops logs of the buried, finds those that await a split; returns the replicas that had no log yet, but perhaps a vote. */
+  private sortOutLogs(
+    machines: ReadonlyMap<RangeId, RangeMachine>,
+  ): ReadonlyArray<readonly [RangeId, ReplicaId]> {
+    const empty: Array<readonly [RangeId, ReplicaId]> = []
+    for (const group of this.storage.journal.list()) {
+      const { range, replica } = group.key
+      if (this.isBuried(range, replica)) group.destroy()
+      else if (machines.has(range)) continue
+      else if (group.lastIndex === 0) empty.push([range, replica])
+      else this.awaited.set(range, replica)
+    }
+    return empty
+  }
+
+  /** Looks for the splits that make the awaited ranges, in the logs of their parents, who may be awaited themselves. */
+  private findSplits(machines: ReadonlyArray<RangeMachine>): void {
+    const wanted = new Set(this.awaited.keys())
+    const logs = [
+      ...machines.map(({ descriptor, replica, appliedIndex }) => {
+        return { range: descriptor.id, replica, appliedIndex }
+      }),
+      ...[...this.awaited].map(([range, replica]) => {
+        return { range, replica, appliedIndex: firstIndex }
+      }),
+    ]
+    for (const { range, replica, appliedIndex } of logs) {
+      const log = this.storage.journal.group({ range, replica })
+      for (
+        let index = Math.max(appliedIndex + 1, log.firstIndex);
+        index <= log.lastIndex;
+        index++
+      ) {
+        const [entry] = log.entries(index, index + 1, 1)
+        if (entry?.kind !== entryKinds.split) continue
+        // The first that names the child: one after it can be a proposal that was never committed.
+        if (wanted.delete(decodeSplit(entry.data).child)) this.replayed.set(range, index)
+      }
+    }
+    for (const range of wanted) {
+      throw new StorageCorruption({
+        path: "journal",
+        offset: 0,
+        expected: `the state of range ${range}, or the split that makes it`,
+        actual: "its log alone",
+      })
+    }
+  }
+
+  /**
+   * True while a range has a split ahead of it that makes an awaited one: until that is replayed nothing may take the place of its log, neither a snapshot nor
+   * the grave. Stored bytes that can't be read may keep it from that for long, so damage ends the wait.
+   */
+  replays(range: RangeId): boolean {
+    const replica = this.byRange.get(range)
+    const index = this.replayed.get(range)
+    if (replica === undefined || index === undefined || replica.damage !== undefined) return false
+    return replica.machine.appliedIndex < index
+  }
+
+  // ---- Coming
+
+  isBuried(range: RangeId, replica: ReplicaId): boolean {
+    const tombstone = this.storage.tombstones.get(range)
+    return tombstone !== undefined && buries(tombstone, replica)
+  }
+
+  /** True when a replica with this id may be made: none of the range is here, none with it or a later id was buried. */
+  mayCreate(range: RangeId, replica: ReplicaId): boolean {
+    const isHere = this.byRange.has(range) || this.dying.has(range) || this.awaited.has(range)
+    return !isHere && !this.isBuried(range, replica)
+  }
+
+  /** A replica without data, for a leader to send a snapshot to. */
+  createEmpty(range: RangeId, replica: ReplicaId, nowMs: MonotonicMs): Replica {
+    assert(this.mayCreate(range, replica), () => `range ${range} replica ${replica} may be made`)
+    const created = this.opener.openEmpty(range, replica, nowMs)
+    this.add(created)
+    return created
+  }
+
+  /**
+   * The parent has applied a split. Returns the right half's replica if it begins here and now; `undefined` when there is a later one, or none is to be.
+   * `collect` takes what a core has to hand out.
+   */
+  splitOff(
+    child: RangeMachine,
+    nowMs: MonotonicMs,
+    collect: (replica: Replica) => void,
+  ): Replica | undefined {
+    const { descriptor, replica } = child
+    const range = descriptor.id
+    const present = this.byRange.get(range)
+    if (present !== undefined && !present.isEmpty) return undefined
+    const isOurs = descriptor.replicas.some((place) => place.replica === replica)
+    const isLater = present !== undefined && present.machine.replica > replica
+    const dies = (this.dying.get(range)?.machine.replica ?? 0) >= replica
+    if (!isOurs || isLater || dies || this.isBuried(range, replica)) {
+      // Nobody here owns it any more.
+      this.storage.engine.deleteRange(dataKey(descriptor.start), dataEnd(descriptor.end))
+      return undefined
+    }
+    if (present !== undefined && present.machine.replica === replica) {
+      collect(present)
+      return this.fill(present, child, nowMs)
+    }
+    const isNew = !this.awaited.has(range) && nowMs >= this.silentUntilMs
+    this.awaited.delete(range)
+    const committed = this.replayed.get(range) ?? 0
+    const opened = this.opener.open(child, { nowMs, isNew, committed })
+    this.add(opened)
+    return opened
+  }
+
+  /** An empty replica, which may have voted, is the child that a split makes: its core begins anew, with its term and vote. */
+  private fill(present: Replica, child: RangeMachine, nowMs: MonotonicMs): Replica {
+    present.log.resetTo(firstIndex, firstTerm)
+    present.begin(child, this.opener.raftOf(child, present.log, { nowMs }))
+    return present
+  }
+
+  /** The replica's log has been mended: a core over all of it takes over. */
+  restart(replica: Replica, nowMs: MonotonicMs): void {
+    replica.restart(this.opener.raftOf(replica.machine, replica.log, { nowMs }))
+  }
+
+  /** Another replica, or one on its way out, that holds a part of the interval. */
+  holderOf(descriptor: RangeDescriptor): Replica | undefined {
+    for (const held of this.withDying) {
+      const isOther = held.range !== descriptor.id || this.dying.get(held.range) === held
+      if (isOther && !held.isEmpty && overlap(held.machine.descriptor, descriptor)) return held
+    }
+    return undefined
+  }
+
+  /**
+   * True when a message for a range that is not here may be early: the split that makes it here is still to come. A child has the replica ids of its
+   * parent.
+   */
+  maySplitOff(range: RangeId, replica: ReplicaId): boolean {
+    if (this.awaited.has(range)) return true
+    return this.inOrder.some((held) => !held.isEmpty && held.machine.replica === replica)
+  }
+
+  // ---- Going
+
+  /** The replica is no member any more: from here on it does nothing. Call `buried` when nothing of it is left. */
+  remove(replica: Replica): void {
+    assert(this.byRange.get(replica.range) === replica, () => `range ${replica.range} is here`)
+    this.byRange.delete(replica.range)
+    this.dying.set(replica.range, replica)
+    this.sort()
+  }
+
+  buried(replica: Replica): void {
+    this.dying.delete(replica.range)
+    this.sort()
+    replica.log.destroy()
+  }
+}

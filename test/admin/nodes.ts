@@ -1,0 +1,159 @@
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Context, Effect, Exit, Layer, Scope } from "effect"
+import { Client, type ClientShape } from "../../src/client/Client.ts"
+import * as Node from "../../src/Node.ts"
+import { StoreFailure } from "../../src/server/Store.ts"
+import {
+  Control,
+  type ControlShape,
+  Store,
+  type StoreShape,
+} from "../../src/server/StoreService.ts"
+import type { NodeId } from "../../src/types.ts"
+import { freePortBase } from "../processes/Ports.ts"
+
+interface Running {
+  readonly scope: Scope.Closeable
+  readonly store: StoreShape
+  readonly control: ControlShape
+  /** Set once the node has stopped by itself. */
+  failure: string | undefined
+}
+
+const host = "127.0.0.1"
+
+/** Whole nodes in this process: real files, sockets and worker threads. */
+export class Nodes {
+  readonly root = mkdtempSync(join(tmpdir(), "kvorum-admin-"))
+  readonly founders: ReadonlyArray<NodeId>
+  private readonly portBase: number
+  private readonly running = new Map<string, Running>()
+  private readonly outer = Effect.runSync(Scope.make())
+  private nextPort: number
+
+  constructor(founders: number, more = 3) {
+    this.founders = Array.from({ length: founders }, (_, i) => i + 1)
+    this.portBase = freePortBase(founders + more)
+    this.nextPort = founders
+  }
+
+  private addresses(place: number) {
+    return {
+      peer: { host, port: this.portBase + 100 + place },
+      client: { host, port: this.portBase + place },
+    }
+  }
+
+  get endpoints(): ReadonlyArray<string> {
+    return this.founders.map((id) => `${host}:${this.addresses(id).client.port}`)
+  }
+
+  /** A founder, by its id. */
+  async start(id: NodeId): Promise<void> {
+    const members = this.founders.map((node) => ({ node, ...this.addresses(node) }))
+    const dataDirectory = this.directory(`n${id}`)
+    mkdirSync(dataDirectory, { recursive: true })
+    await this.run(`n${id}`, Node.layer({ dataDirectory, node: id, members, bindHost: host }))
+  }
+
+  async startAll(): Promise<void> {
+    await Promise.all(this.founders.map((id) => this.start(id)))
+  }
+
+  /** A node that joins with what is in its directory; started again under the same name it has the same addresses. */
+  async join(name: string, place = ++this.nextPort): Promise<number> {
+    const options = { dataDirectory: this.directory(name), endpoints: this.endpoints }
+    await this.run(name, Node.joinedLayer({ ...options, ...this.addresses(place), bindHost: host }))
+    return place
+  }
+
+  private async run(name: string, layer: ReturnType<typeof Node.joinedLayer>): Promise<void> {
+    const scope = Effect.runSync(Scope.make())
+    const built = Layer.buildWithScope(layer as Layer.Layer<Store | Control | StoreFailure>, scope)
+    const context = await Effect.runPromise(built).catch(async (error) => {
+      await Effect.runPromise(Scope.close(scope, Exit.void))
+      throw error
+    })
+    const [store, control] = [Context.get(context, Store), Context.get(context, Control)]
+    const running: Running = { scope, store, control, failure: undefined }
+    this.running.set(name, running)
+    Effect.runPromise(Effect.flip(Context.get(context, StoreFailure).failed)).then(
+      async ({ message }) => {
+        running.failure = message
+        await Effect.runPromise(Scope.close(scope, Exit.void))
+      },
+      () => undefined,
+    )
+  }
+
+  directory(name: string): string {
+    return join(this.root, name)
+  }
+
+  node(name: string): Running {
+    return this.running.get(name) as Running
+  }
+
+  async stop(name: string): Promise<void> {
+    const running = this.running.get(name)
+    this.running.delete(name)
+    if (running !== undefined) await Effect.runPromise(Scope.close(running.scope, Exit.void))
+  }
+
+  /** As if the disk had been replaced. */
+  wipe(name: string): void {
+    rmSync(this.directory(name), { recursive: true, force: true })
+  }
+
+  /** `places` = which nodes it knows at first; default the founders. */
+  async client(internal = false, places = this.founders): Promise<ClientShape> {
+    const endpoints = places.map((place) => `${host}:${this.addresses(place).client.port}`)
+    const layer = Client.layer({ endpoints, internal })
+    const context = await Effect.runPromise(Layer.buildWithScope(layer, this.outer))
+    return Context.get(context, Client)
+  }
+
+  async close(): Promise<void> {
+    await Effect.runPromise(Scope.close(this.outer, Exit.void))
+    await Promise.all([...this.running.keys()].map((name) => this.stop(name)))
+    rmSync(this.root, { recursive: true, force: true })
+  }
+}
+
+export async function withNodes(
+  founders: number,
+  body: (nodes: Nodes) => Promise<void>,
+): Promise<void> {
+  const nodes = new Nodes(founders)
+  try {
+    await nodes.startAll()
+    await body(nodes)
+  } finally {
+    await nodes.close()
+  }
+}
+
+/** Waits until every founder knows every other by the directory. */
+export function founded(nodes: Nodes): Promise<void> {
+  return until("every founder knows all of them", () =>
+    nodes.founders.every((id) => {
+      const directory = nodes.node(`n${id}`).control.directory()
+      return directory.founded && directory.nodes.length === nodes.founders.length
+    }),
+  )
+}
+
+/** Waits until it is so; fails by name after `limitMs`, a limit for hanging. */
+export async function until(
+  name: string,
+  condition: () => boolean | Promise<boolean>,
+  limitMs = 20_000,
+): Promise<void> {
+  const end = performance.now() + limitMs
+  while (!(await condition())) {
+    if (performance.now() > end) throw new Error(`still not so after ${limitMs} ms: ${name}`)
+    await Bun.sleep(50)
+  }
+}

@@ -1,0 +1,38 @@
+import { expect, test } from "bun:test"
+import { Effect } from "effect"
+import type { ControlShape } from "../../src/server/StoreService.ts"
+import { founded, until, withNodes } from "./nodes.ts"
+
+test("a replica that differs from its peers is replaced by a new one on the same node, with all that the range holds", async () => {
+  await withNodes(3, async (nodes) => {
+    await founded(nodes)
+    const client = await nodes.client()
+    for (let i = 0; i < 50; i++) await Effect.runPromise(client.put("default", `key-${i}`, "v"))
+    const rangeOf = (id: number) =>
+      nodes
+        .node(`n${id}`)
+        .store.ranges()
+        .find(({ descriptor }) => descriptor.id === 1)
+    await until("range 1 has a leader", () => rangeOf(1)?.leader !== undefined)
+    const leader = rangeOf(1)?.leader as number
+    const odd = nodes.founders.find((id) => id !== leader) as number
+    const replicaOn = (node: number) =>
+      rangeOf(leader)?.descriptor.replicas.find((place) => place.node === node)
+    const before = replicaOn(odd)
+    expect(before?.role).toBe("voter")
+    // What the comparison of replicas says there once it has found one.
+    const control = nodes.node(`n${leader}`).control as { odd: ControlShape["odd"] }
+    control.odd = () =>
+      replicaOn(odd)?.replica === before?.replica ? [{ range: 1, node: odd }] : []
+    await until("another replica stands there", () => {
+      const now = replicaOn(odd)
+      return now?.role === "voter" && now.replica > (before?.replica as number)
+    })
+    await until("it has caught up", () => {
+      const [own, others] = [rangeOf(odd), rangeOf(leader)]
+      return own !== undefined && own.index === others?.index
+    })
+    const local = await Effect.runPromise(client.get("default", "key-1", { level: "local" }))
+    expect(local.found).toBe(true)
+  })
+}, 60_000)

@@ -1,0 +1,186 @@
+import { describe, expect, test } from "bun:test"
+import { compareBytes, utf8 } from "../../src/lib/bytes.ts"
+import { hashPosition } from "../../src/lib/position.ts"
+import { LoopCluster, unflushed } from "./loopCluster.ts"
+import { outcomeOf } from "./loopNode.ts"
+
+const keys = (count: number) => Array.from({ length: count }, (_, i) => `key${i}`)
+
+/** The key that leaves as many on either side. */
+function middleOf(names: ReadonlyArray<string>): string {
+  const place = (name: string) => hashPosition(1, utf8(name))
+  const sorted = [...names].sort((left, right) => compareBytes(place(left), place(right)))
+  return sorted[Math.floor(sorted.length / 2)] as string
+}
+
+describe("a range that splits", () => {
+  test("both halves go on with all that was written, and the child has a leader at once", () => {
+    const cluster = new LoopCluster({})
+    for (const key of keys(60)) cluster.put(key, `${key} before`.padEnd(150, "."))
+    cluster.pass(500)
+    const reply = cluster.split(1, 20)
+    expect(reply?._tag).toBe("Changed")
+    // Sooner than any election timeout.
+    cluster.until("the child has a leader", () => cluster.leader(20) !== undefined, 250)
+    expect(cluster.descriptor(1).boundsVersion).toBe(2)
+    expect(cluster.descriptor(20).boundsVersion).toBe(2)
+    expect(cluster.descriptor(20).start).toEqual(cluster.descriptor(1).end)
+    for (const key of keys(60)) cluster.put(key, `${key} after`.padEnd(150, "."))
+    cluster.expectWhole()
+  })
+
+  test("a command that was on its way is refused with both halves, or done in one of them", () => {
+    const cluster = new LoopCluster({})
+    for (const key of keys(20)) cluster.put(key, "1")
+    const { boundsVersion } = cluster.descriptor(1)
+    const { node, token } = cluster.begin({
+      _tag: "Split",
+      range: 1,
+      boundsVersion,
+      child: 20,
+      at: undefined,
+    })
+    const settles = keys(20).map((key) => cluster.beginPut(key, "2"))
+    expect(cluster.answer(node, token)?._tag).toBe("Changed")
+    cluster.pass(500)
+    for (const settle of settles) settle?.()
+    const moved = node.replies.flatMap((reply) =>
+      reply._tag === "Refused" && reply.refusal._tag === "RangeMoved"
+        ? [reply.refusal.descriptors]
+        : [],
+    )
+    expect(moved.length).toBeGreaterThan(0)
+    for (const descriptors of moved) {
+      expect(descriptors.map(({ id }) => id).sort()).toEqual([1, 20])
+    }
+    cluster.expectWhole()
+  })
+
+  test("a split that does not fit the range is refused, before or at apply", () => {
+    const cluster = new LoopCluster({})
+    for (const key of keys(5)) cluster.put(key, "1")
+    const split = { _tag: "Split", range: 1, boundsVersion: 1, child: 20, at: undefined } as const
+    const outcome = (change: Parameters<LoopCluster["change"]>[0]) => {
+      const reply = cluster.change(change)
+      return reply === undefined ? "none" : outcomeOf(reply)
+    }
+    expect(outcome({ ...split, boundsVersion: 9 })).toBe("RangeMoved")
+    expect(outcome({ ...split, child: 2 })).toBe("InvalidRequest")
+    expect(outcome({ ...split, at: new Uint8Array([9, 9, 9, 9, 9, 9]) })).toBe("InvalidRequest")
+    expect(outcome({ ...split, range: 0 })).toBe("InvalidRequest")
+  }, 60_000)
+})
+
+/** Two of three nodes: the leader of range 1 and a follower that is cut from it, for range 1 only, once it holds the split in its log. */
+function cutAtSplit(cluster: LoopCluster): { follower: number; heal: () => void } {
+  const leader = cluster.untilLeader(1)
+  const follower = [1, 2, 3].find((id) => id !== leader.id) as number
+  const parent = cluster.replica(follower, 1)
+  const before = parent?.raft.lastIndex ?? 0
+  cluster.loses = (_, to, message) =>
+    to === follower && message.range === 1 && (parent?.raft.lastIndex ?? 0) > before
+  const { boundsVersion } = cluster.descriptor(1)
+  cluster.begin({ _tag: "Split", range: 1, boundsVersion, child: 20, at: undefined })
+  return {
+    follower,
+    heal: () => {
+      cluster.loses = () => false
+    },
+  }
+}
+
+describe("pitfall 38: a split that replicas apply at different times", () => {
+  test("a vote asked of a child whose parent is behind is held, and given by the child", () => {
+    const cluster = new LoopCluster({})
+    for (const key of keys(20)) cluster.put(key, "1")
+    cluster.pass(500)
+    const leader = cluster.untilLeader(1)
+    const { follower, heal } = cutAtSplit(cluster)
+    cluster.crash([1, 2, 3].find((id) => id !== leader.id && id !== follower) as number)
+    cluster.until("the parent splits", () => cluster.replica(leader.id, 20) !== undefined)
+    cluster.pass(1000)
+    expect(cluster.leader(20)).toBeUndefined()
+    expect(cluster.replica(follower, 20)).toBeUndefined()
+    heal()
+    cluster.until("the child has a leader", () => cluster.leader(20) !== undefined, 1000)
+    for (const id of [1, 2, 3]) if (!cluster.nodes.has(id)) cluster.start(id)
+    cluster.expectWhole()
+  })
+
+  test("a child that is here before its parent split stays empty, then is filled by the split", () => {
+    const cluster = new LoopCluster({ settings: unflushed })
+    for (const key of keys(20)) cluster.put(key, "1")
+    cluster.pass(500)
+    const { follower, heal } = cutAtSplit(cluster)
+    cluster.until("the child has a leader", () => cluster.leader(20) !== undefined)
+    cluster.until("the child is here, empty", () => cluster.replica(follower, 20) !== undefined)
+    cluster.pass(3000)
+    const child = cluster.replica(follower, 20)
+    // Its leader sends it a snapshot, which the parent's interval keeps out.
+    expect(child?.isEmpty).toBe(true)
+    expect(child?.log.lastIndex).toBe(0)
+    heal()
+    cluster.until("the split fills it", () => child?.isEmpty === false, 1000)
+    expect(cluster.replica(follower, 20)).toBe(child as never)
+    for (const key of keys(20)) cluster.put(key, "2")
+    cluster.expectWhole()
+  })
+
+  test("a replayed split does not reset a child that has a log", () => {
+    const cluster = new LoopCluster({ settings: unflushed })
+    for (const key of keys(20)) cluster.put(key, "1")
+    expect(cluster.split(1, 20)?._tag).toBe("Changed")
+    cluster.until("all have split", () => [1, 2, 3].every((id) => cluster.replica(id, 20)))
+    for (const key of keys(20)) cluster.put(key, "2")
+    for (const id of [1, 2, 3]) cluster.crash(id)
+    for (const id of [1, 2, 3]) {
+      const node = cluster.start(id)
+      expect([...node.loop.set.awaited]).toEqual([[20, id]])
+      expect(node.loop.replicas.get(20)).toBeUndefined()
+    }
+    cluster.expectWhole()
+  })
+
+  test.each([
+    ["at once", 1 << 20],
+    ["an entry a turn", 1],
+  ])(
+    "a split that was applied once is replayed, %s, before a snapshot of the parent can skip it",
+    (_, applyBytesPerTurn) => {
+      const cluster = new LoopCluster({
+        settings: {
+          ...unflushed,
+          retainedEntries: 0,
+          journalBytesPerSeal: 4096,
+          applyBytesPerTurn,
+        },
+      })
+      cluster.pass(500)
+      const id = [1, 2, 3].find((each) => each !== cluster.untilLeader(1).id) as number
+      // This node's tables are as old as its start, and what it knows to be committed is not in its journal.
+      const { storage } = cluster.node(id).loop
+      storage.wantsSeal = () => false
+      for (const key of [...keys(20), ...keys(150)]) cluster.put(key, "1")
+      cluster.pass(500)
+      expect(cluster.split(1, 20, middleOf(keys(20)))?._tag).toBe("Changed")
+      cluster.until("it has split", () => cluster.replica(id, 20)?.raft.lastIndex === 2)
+      cluster.pass(100)
+      const applied = cluster.replica(id, 1)?.machine.appliedIndex ?? 0
+      cluster.crash(id)
+      for (let round = 0; round < 4; round++) {
+        for (const key of keys(20)) cluster.put(key, `${round}`.padEnd(300, "."))
+      }
+      cluster.until("the others' logs are short", () => {
+        return (cluster.leader(1)?.loop.replicas.get(1)?.log.firstIndex ?? 0) > applied + 2
+      })
+      // A leader that does not know how far this node's log agrees with its own.
+      const to = [1, 2, 3].find((each) => each !== id && each !== cluster.leader(1)?.id) as number
+      expect(cluster.change({ _tag: "Transfer", range: 1, to })?._tag).toBe("Changed")
+      const node = cluster.start(id)
+      expect([...node.loop.set.awaited]).toEqual([[20, id]])
+      cluster.until("it has replayed", () => node.loop.set.awaited.size === 0, 5000)
+      expect(node.loop.replicas.get(20)?.isEmpty).toBe(false)
+      cluster.expectWhole()
+    },
+  )
+})

@@ -1,0 +1,250 @@
+import { RoutingTable } from "../../src/client/routes.ts"
+import { compareBytes } from "../../src/lib/bytes.ts"
+import type { Prng } from "../../src/lib/prng.ts"
+import type { RangeReport, RangeRequest, Reply, Request } from "../../src/server/requests.ts"
+import type { NodeId, Position, RangeDescriptor, RangeId, ReplicaPlace } from "../../src/types.ts"
+import type { ChurnKind, ChurnParameters } from "./parameters.ts"
+import type { Trace } from "./trace.ts"
+
+export interface ControlWorld {
+  readonly now: number
+  readonly trace: Trace
+  readonly descriptors: ReadonlyArray<RangeDescriptor>
+  readonly nodeIds: ReadonlyArray<NodeId>
+  schedule(time: number, run: () => void): void
+  request(node: NodeId, request: Request): boolean
+  rangesOf(node: NodeId): ReadonlyArray<RangeReport> | undefined
+  mayBeDamaged(node: NodeId): boolean
+  /** An order to hand leadership to the node is about to be given. */
+  transferOrdered(node: NodeId): void
+  /** Every key that clients have used in the interval, in order. */
+  keysWithin(start: Position, end: Position): ReadonlyArray<Position>
+}
+
+/** Tokens of the control plane, apart from those of clients. */
+export const firstControlToken = 2 ** 40
+
+type Body = RangeRequest extends infer Each
+  ? Each extends RangeRequest
+    ? Omit<Each, "token" | "deadlineMs">
+    : never
+  : never
+
+/** One order, repeated until it is carried out or turns out to be out of date. */
+interface Order {
+  readonly kind: ChurnKind
+  readonly body: Body
+  readonly replicas: ReadonlyArray<ReplicaPlace>
+  readonly giveUpAt: number
+  leader: NodeId | undefined
+  finished: boolean
+}
+
+const orderUs = 4_000_000
+const attemptUs = 800_000
+const votersMax = 5
+
+/**
+ * The control plane as far as ranges see it: it owns the counters of range and replica ids, learns descriptors like a client, and orders splits, moves,
+ * additions, removals and transfers, several at a time, whatever state the groups are in. What it orders on old knowledge must be refused.
+ */
+export class ControlPlane {
+  /** Orders that were carried out, by kind. */
+  readonly done: Partial<Record<ChurnKind, number>> = {}
+  private readonly world: ControlWorld
+  private readonly parameters: ChurnParameters
+  private readonly prng: Prng
+  private readonly routes = new RoutingTable()
+  private readonly orders = new Map<number, Order>()
+  private nextToken = firstControlToken
+  private nextRange: RangeId
+  private nextReplica: number
+  private open = 0
+  private stopped = false
+
+  constructor(options: { world: ControlWorld; parameters: ChurnParameters; prng: Prng }) {
+    const { world } = options
+    this.world = world
+    this.parameters = options.parameters
+    this.prng = options.prng
+    for (const descriptor of world.descriptors) this.routes.learn(descriptor)
+    this.nextRange = 1 + Math.max(...world.descriptors.map(({ id }) => id))
+    this.nextReplica = 1 + Math.max(...world.nodeIds)
+  }
+
+  start(): void {
+    const { world, prng, parameters } = this
+    if (parameters.rate === 0) return
+    const gap = (-Math.log(1 - prng.float()) / parameters.rate) * 1e6
+    world.schedule(world.now + Math.round(gap), () => {
+      if (this.stopped) return
+      if (this.open < 3) this.order()
+      this.start()
+    })
+  }
+
+  /** Orders under way are forgotten; what they began must come to its end by itself. */
+  stop(): void {
+    this.stopped = true
+  }
+
+  private order(): void {
+    const { prng, world } = this
+    if (prng.chance(0.7)) this.refresh()
+    const { descriptor, leader } = prng.pick(this.routes.all)
+    const kind = this.drawKind()
+    const body = this.bodyOf(kind, descriptor)
+    if (body === undefined) return
+    this.open++
+    if (body._tag === "Transfer") world.transferOrdered(body.to)
+    const giveUpAt = world.now + orderUs
+    const { replicas } = descriptor
+    this.attempt({ kind, body, replicas, leader, giveUpAt, finished: false })
+  }
+
+  private drawKind(): ChurnKind {
+    let draw = this.prng.float()
+    for (const [kind, weight] of this.parameters.weights) {
+      if (draw < weight) return kind
+      draw -= weight
+    }
+    return "transfer"
+  }
+
+  private refresh(): void {
+    const { world, prng } = this
+    for (const report of world.rangesOf(prng.pick(world.nodeIds)) ?? []) this.routes.report(report)
+  }
+
+  private bodyOf(kind: ChurnKind, descriptor: RangeDescriptor): Body | undefined {
+    const { prng } = this
+    const range = descriptor.id
+    const voters = descriptor.replicas.filter(({ role }) => role === "voter")
+    if (kind === "split") return this.split(descriptor)
+    if (kind === "transfer") {
+      if (voters.length < 2) return undefined
+      return { _tag: "Transfer", range, to: prng.pick(voters).node }
+    }
+    const replicas = this.wantedReplicas(kind, descriptor)
+    if (replicas === undefined) return undefined
+    const { membersVersion } = descriptor
+    return { _tag: "ChangeMembers", range, membersVersion, replicas }
+  }
+
+  private split(descriptor: RangeDescriptor): Body | undefined {
+    const { prng, parameters } = this
+    const { id: range, boundsVersion, start, end, namespace } = descriptor
+    const keys = this.world.keysWithin(start, end)
+    if (namespace === undefined || keys.length < parameters.splitKeys) return undefined
+    if (this.routes.all.length >= parameters.rangesMax) return undefined
+    const draw = prng.float()
+    const middle = keys[keys.length >>> 1] as Position
+    // Mostly in the middle of the keys; sometimes where the node thinks that it is, or at any of them.
+    const at = draw < 0.6 ? middle : draw < 0.8 ? undefined : prng.pick(keys)
+    if (at !== undefined && compareBytes(at, start) <= 0) return undefined
+    return { _tag: "Split", range, boundsVersion, at, child: this.nextRange++ }
+  }
+
+  /** All that are to be there in the end; `undefined` when the kind of change makes no sense there. */
+  private wantedReplicas(
+    kind: ChurnKind,
+    { replicas }: RangeDescriptor,
+  ): ReadonlyArray<ReplicaPlace> | undefined {
+    const { prng, world } = this
+    // A group that is joint on its way: the order will come too late or too early, and must be refused.
+    const present = replicas
+      .filter(({ role }) => role !== "outgoing")
+      .map((place) => (place.role === "incoming" ? { ...place, role: "voter" as const } : place))
+    const voters = present.filter(({ role }) => role === "voter")
+    const learners = present.filter(({ role }) => role === "learner")
+    const elsewhere = world.nodeIds.filter(
+      (node) => !present.some((place) => place.node === node) && !world.mayBeDamaged(node),
+    )
+    const added = (role: "voter" | "learner"): ReplicaPlace => {
+      return { node: prng.pick(elsewhere), replica: this.nextReplica++, role }
+    }
+    const without = (gone: ReplicaPlace) => present.filter((place) => place !== gone)
+    switch (kind) {
+      case "addLearner":
+        return elsewhere.length === 0 ? undefined : [...present, added("learner")]
+      case "addVoter":
+        if (elsewhere.length === 0 || voters.length >= votersMax) return undefined
+        return [...present, added("voter")]
+      case "promote": {
+        if (learners.length === 0 || voters.length >= votersMax) return undefined
+        const chosen = prng.pick(learners)
+        return present.map((place) =>
+          place === chosen ? { ...place, role: "voter" as const } : place,
+        )
+      }
+      case "remove": {
+        const chosen = prng.pick(present)
+        return chosen.role === "voter" && voters.length <= this.parameters.votersMin
+          ? undefined
+          : without(chosen)
+      }
+      case "demote": {
+        if (voters.length <= this.parameters.votersMin) return undefined
+        const chosen = prng.pick(voters)
+        return present.map((place) =>
+          place === chosen ? { ...place, role: "learner" as const } : place,
+        )
+      }
+      case "move":
+        if (elsewhere.length === 0 || voters.length === 0) return undefined
+        return [...without(prng.pick(voters)), added("voter")]
+      default:
+        return undefined
+    }
+  }
+
+  private attempt(order: Order): void {
+    const { world, prng } = this
+    if (order.finished) return
+    if (this.stopped || world.now >= order.giveUpAt) return this.finish(order)
+    const node = order.leader ?? prng.pick(order.replicas).node
+    const token = this.nextToken++
+    this.orders.set(token, order)
+    const request = { ...order.body, token, deadlineMs: attemptUs / 1000 } as RangeRequest
+    const again = prng.int(20_000, attemptUs)
+    world.schedule(world.now + prng.int(20, 1_500), () => {
+      if (!world.request(node, request)) order.leader = undefined
+    })
+    world.schedule(world.now + again, () => {
+      if (this.orders.delete(token)) this.attempt(order)
+    })
+  }
+
+  answer(reply: Reply): void {
+    const { world, prng } = this
+    world.schedule(world.now + prng.int(20, 1_500), () => {
+      const order = this.orders.get(reply.token)
+      this.orders.delete(reply.token)
+      if (order !== undefined) this.answered(order, reply)
+    })
+  }
+
+  private answered(order: Order, reply: Reply): void {
+    if (order.finished) return
+    if (reply._tag === "Changed") {
+      this.routes.learn(reply.descriptor)
+      this.done[order.kind] = (this.done[order.kind] ?? 0) + 1
+      return this.finish(order)
+    }
+    if (reply._tag !== "Refused") throw new Error(`an order is answered by ${reply._tag}`)
+    const { refusal } = reply
+    if (refusal._tag === "RangeMoved") {
+      for (const descriptor of refusal.descriptors) this.routes.learn(descriptor)
+      return this.finish(order)
+    }
+    if (refusal._tag === "InvalidRequest") return this.finish(order)
+    order.leader = refusal._tag === "NotLeader" ? refusal.leader : order.leader
+    const { world, prng } = this
+    world.schedule(world.now + prng.int(5_000, 60_000), () => this.attempt(order))
+  }
+
+  private finish(order: Order): void {
+    order.finished = true
+    this.open--
+  }
+}

@@ -1,0 +1,128 @@
+import { Lease } from "../../../src/raft/lease.ts"
+import type { HeartbeatResponse, TimeoutNow } from "../../../src/raft/message.ts"
+import { RaftNode } from "../../../src/raft/raftNode.ts"
+import { RequestQueue } from "../../../src/server/requestQueue.ts"
+import type { Reply } from "../../../src/server/requests.ts"
+import { type Mutant, withMethod } from "./mutant.ts"
+
+class NoSilence extends RaftNode {
+  protected override get inVoteSilence(): boolean {
+    return false
+  }
+}
+
+export const leaseWithoutSilence: Mutant = {
+  name: "O",
+  title: "leases without the silence of voters that they rest on (pitfall 19)",
+  parts: { RaftNode: NoSilence },
+}
+
+class NoStartSilence extends RaftNode {
+  constructor(options: ConstructorParameters<typeof RaftNode>[0]) {
+    super({ ...options, startSilence: false })
+  }
+}
+
+export const voteAfterRestart: Mutant = {
+  name: "L",
+  title: "a voter that has just restarted votes at once, under a lease (pitfall 19)",
+  parts: { RaftNode: NoStartSilence },
+}
+
+interface OpenLease {
+  marks: Array<{ round: number; monotonicMs: number; wallMs: number }>
+  granted: { round: number; monotonicMs: number; wallMs: number } | undefined
+}
+
+/** The reading of the clocks in the turn in which the echo came in. */
+class FromArrival extends RaftNode {
+  protected override stepHeartbeatResponse(response: HeartbeatResponse): void {
+    const { lease, observedMonotonicMs, observedWallMs } = this as unknown as {
+      lease: OpenLease
+      observedMonotonicMs: number
+      observedWallMs: number
+    }
+    const before = lease.granted
+    super.stepHeartbeatResponse(response)
+    if (lease.granted === before || lease.granted === undefined) return
+    lease.granted = {
+      ...lease.granted,
+      monotonicMs: observedMonotonicMs,
+      wallMs: observedWallMs,
+    }
+  }
+}
+
+export const leaseFromArrival: Mutant = {
+  name: "P",
+  title:
+    "a lease counts from the arrival of the echo, not from the sending of its round (pitfall 19)",
+  parts: { RaftNode: FromArrival },
+}
+
+export const leaseByOneClock: Mutant = {
+  name: "Q",
+  title: "a lease trusts the monotonic clock alone, also after the machine has slept (pitfall 19)",
+  plant: withMethod<OpenLease & { leaseMs: number }, [number, number], boolean>(
+    Lease,
+    "holds",
+    () =>
+      function (monotonicMs) {
+        return this.granted !== undefined && monotonicMs - this.granted.monotonicMs < this.leaseMs
+      },
+  ),
+}
+
+class KeepsLease extends RaftNode {
+  protected override giveUpLease(): void {}
+}
+
+export const transferKeepsLease: Mutant = {
+  name: "R",
+  title: "a leader that has sent TimeoutNow keeps its lease (pitfall 20)",
+  parts: { RaftNode: KeepsLease },
+}
+
+class ObeysAll extends RaftNode {
+  protected override obeysTimeoutNow(message: TimeoutNow): boolean {
+    return this.role === "follower" && message.from !== this.id
+  }
+}
+
+export const lateTimeoutNow: Mutant = {
+  name: "S",
+  title: "a TimeoutNow of an earlier term is obeyed (pitfall 20)",
+  parts: { RaftNode: ObeysAll },
+}
+
+class NeverOverdue extends RaftNode {
+  protected override transferIsOverdue(): boolean {
+    return false
+  }
+}
+
+export const transferForEver: Mutant = {
+  name: "T",
+  title: "a transfer whose target does not take over never ends (pitfall 21)",
+  parts: { RaftNode: NeverOverdue },
+}
+
+interface Held {
+  held: Array<{ readonly read: unknown; readonly reply: Reply }>
+  replies: Array<Reply>
+}
+
+export const leaseNotAskedAgain: Mutant = {
+  name: "U",
+  title: "an answer under a lease leaves without a last look at the clock (pitfall 19)",
+  plant: withMethod<Held & { takeReplies: () => unknown }, [unknown], unknown>(
+    RequestQueue,
+    "release",
+    () =>
+      function () {
+        for (const { reply } of this.held) this.replies.push(reply)
+        this.held = []
+        return this.takeReplies()
+      },
+  ),
+}

@@ -1,0 +1,90 @@
+import type { JournalGroup } from "../../../src/journal/group.ts"
+import type { RangeMachine } from "../../../src/server/apply.ts"
+import { firstIndex, firstTerm, ReplicaOpener } from "../../../src/server/openReplicas.ts"
+import { Replica } from "../../../src/server/replica.ts"
+import { ReplicaSet } from "../../../src/server/replicaSet.ts"
+import { SessionTable } from "../../../src/server/sessions.ts"
+import { type Mutant, withMethod } from "./mutant.ts"
+
+class LostAtSplit extends SessionTable {
+  override copyTo(): void {}
+}
+
+export const sessionsLostAtSplit: Mutant = {
+  name: "AL",
+  title: "the right half of a split begins without sessions (pitfall 32)",
+  parts: { SessionTable: LostAtSplit },
+}
+
+class LostInSnapshots extends SessionTable {
+  override all(): ReturnType<SessionTable["all"]> {
+    return []
+  }
+}
+
+export const sessionsLostInSnapshot: Mutant = {
+  name: "AM",
+  title: "a snapshot lacks the session table (pitfall 32)",
+  parts: { SessionTable: LostInSnapshots },
+}
+
+class NoResults extends SessionTable {
+  override find(): undefined {
+    return undefined
+  }
+
+  override record(...options: Parameters<SessionTable["record"]>): void {
+    if (super.find(options[0], options[1]) === undefined) super.record(...options)
+  }
+}
+
+export const retryAppliedAgain: Mutant = {
+  name: "AN",
+  title: "a retry is applied again (pitfall 32)",
+  parts: { SessionTable: NoResults },
+}
+
+class ResetsChild extends ReplicaOpener {
+  protected override fitLog(log: JournalGroup, machine: RangeMachine): void {
+    if (machine.appliedIndex === firstIndex) log.resetTo(firstIndex, firstTerm)
+    else super.fitLog(log, machine)
+  }
+}
+
+export const replayedSplitResets: Mutant = {
+  name: "AO",
+  title: "a replayed split resets a child that has a log already (pitfall 38)",
+  parts: { ReplicaOpener: ResetsChild },
+}
+
+export const graveOpened: Mutant = {
+  name: "AP",
+  title: "a replica that was removed is made again by a late message",
+  plant: withMethod<ReplicaSet, [number, number], boolean>(
+    ReplicaSet,
+    "isBuried",
+    () => () => false,
+  ),
+}
+
+interface OpenReplica {
+  proposed: Map<number, { term: number }>
+}
+
+type Apply = Parameters<Replica["applyEntry"]>
+
+export const waitersByIndex: Mutant = {
+  name: "AQ",
+  title: "a waiter is answered by whatever entry is applied at its index (pitfall 10)",
+  plant: withMethod<OpenReplica, Apply, void>(
+    Replica,
+    "applyEntry",
+    (applyEntry) =>
+      function (entry, answer, giveUp) {
+        const waiting = this.proposed.get(entry.index)
+        const isLikely = waiting !== undefined && entry.data.length > 0
+        if (isLikely) waiting.term = entry.term
+        applyEntry.call(this, entry, answer, giveUp)
+      },
+  ),
+}
