@@ -55,7 +55,11 @@ const claim = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
     const { directory } = yield* plane.meta.read
     const known = directory.namespaces.find((namespace) => namespace.name === name)
     if (known?.state === "making") return known
-    if (known?.state === "ready") return yield* invalid(`namespace "${name}" exists already`)
+    if (known?.state === "ready") {
+      // Whoever made it may have been cut off before all nodes knew.
+      yield* refreshAll(plane)
+      return yield* invalid(`namespace "${name}" exists already`)
+    }
     if (known !== undefined) {
       return yield* invalid(`namespace "${name}" is being deleted: finish that first`)
     }

@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import { directoryAsJson, type NodeRecord } from "../server/directory.ts"
 import type { NodeId, RangeDescriptor } from "../types.ts"
-import { invalid, nodeKey } from "./Meta.ts"
+import { invalid, nodeKey, type Snapshot } from "./Meta.ts"
 import { liveNodes, type Plane, rangesOf, refreshAll } from "./Plane.ts"
 import { type Candidate, loadsOf, placeVoters } from "./placement.ts"
 import { reshape } from "./Reshape.ts"
@@ -32,8 +32,17 @@ export const joinNode = Effect.fnUntraced(function* (plane: Plane, asking: NewNo
   const id = yield* plane.meta.nextId("node")
   const record: NodeRecord = { id, ...asking, state: "member" }
   yield* plane.meta.create(nodeKey(id), JSON.stringify(record))
-  return yield* welcome(plane, id)
+  const first = firstOf(yield* plane.meta.read, asking.incarnation) ?? id
+  if (first !== id) yield* plane.meta.remove(nodeKey(id))
+  return yield* welcome(plane, first)
 })
+
+/** Of records of one incarnation, written by several nodes at once, the first stays: whoever writes a later one sees it after that. */
+function firstOf({ directory, versions }: Snapshot, incarnation: string): NodeId | undefined {
+  const twins = directory.nodes.filter((node) => node.incarnation === incarnation)
+  const writtenAt = ({ id }: NodeRecord) => versions.get(nodeKey(id)) ?? 0
+  return twins.sort((left, right) => writtenAt(left) - writtenAt(right))[0]?.id
+}
 
 const welcome = Effect.fnUntraced(function* (plane: Plane, node: NodeId) {
   yield* refreshAll(plane)
@@ -65,12 +74,21 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
   const record = directory.nodes.find(({ id }) => id === leaving)
   if (record === undefined) return yield* invalid(`there is no node n${leaving}`)
   let moved = 0
-  while (record.state !== "removed") {
+  let isMarked = record.state === "removed"
+  for (;;) {
     const candidates = (yield* liveNodes(plane)).filter(({ node }) => node !== leaving)
     const descriptors = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
     const loads = loadsOf(descriptors)
     const held = descriptors.filter(({ replicas }) => replicas.some(({ node }) => node === leaving))
-    if (held.length === 0) break
+    if (held.length === 0) {
+      if (isMarked) break
+      yield* plane.meta.changeNode(leaving, (present) =>
+        present.state === "removed" ? undefined : { ...present, state: "removed" },
+      )
+      // Another order may have brought a replica there before nodes knew that it leaves: once more.
+      isMarked = true
+      continue
+    }
     const plans = held.map((descriptor) => {
       const wanted = votersWithout(descriptor, { leaving, candidates, loads })
       for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
@@ -91,9 +109,6 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
       moved++
     }
   }
-  yield* plane.meta.changeNode(leaving, (present) =>
-    present.state === "removed" ? undefined : { ...present, state: "removed" },
-  )
   yield* tellLeaving(plane, leaving)
   yield* refreshAll(plane)
   return { moved }

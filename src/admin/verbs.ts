@@ -80,7 +80,7 @@ function read(verb: string, fields: Fields): Order {
     case verbs.namespaceList:
       return { _tag: "NamespaceList" }
     case verbs.namespaceDelete:
-      return { _tag: "NamespaceDelete", name: textOf(fields, "name") }
+      return { _tag: "NamespaceDelete", name: ownName(textOf(fields, "name")) }
     case verbs.rangeSplit: {
       const { at } = fields
       const position = typeof at === "string" ? fromHex(at) : undefined
@@ -113,6 +113,12 @@ function read(verb: string, fields: Fields): Order {
   }
 }
 
+/** The name of a namespace that people may make and delete. */
+function ownName(name: string): string {
+  if (name === "system") throw new BadOrder("system is the cluster's own namespace")
+  return name
+}
+
 function newNamespace(fields: Fields): NewNamespace {
   const { mode, partitioning = "hash", ranges = 1, replicas } = fields
   const name = textOf(fields, "name")
@@ -121,7 +127,7 @@ function newNamespace(fields: Fields): NewNamespace {
       `"${name}" is no name: a letter, then up to 63 letters, digits, dots, dashes or underscores`,
     )
   }
-  if (name === "system") throw new BadOrder("system is the cluster's own namespace")
+  ownName(name)
   if (mode === "eventual") {
     throw new BadOrder("eventual namespaces are not served by this version: mode is strong")
   }

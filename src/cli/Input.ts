@@ -41,7 +41,7 @@ export const readArguments = Effect.fnUntraced(function* (
   const result: Array<Uint8Array> = []
   for (const { name, word } of words) {
     if (word === "-") {
-      result.push(yield* readStdin(limits.valueBytes + 1, "a value"))
+      result.push(yield* readStdin(limits.valueBytes, "a value"))
       continue
     }
     const bytes = argumentBytes(word, hex)

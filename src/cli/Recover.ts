@@ -101,7 +101,12 @@ function parseLost(words: string): ReadonlySet<NodeId> | string {
 
 const recover = Effect.fnUntraced(function* (options: RecoverOptions) {
   const { dryRun, acceptDataLoss, json } = options
-  if (dryRun === acceptDataLoss) {
+  if (dryRun && acceptDataLoss) {
+    return yield* usageError(
+      "--dry-run and --accept-data-loss exclude each other: nothing was done",
+    )
+  }
+  if (!dryRun && !acceptDataLoss) {
     return yield* usageError(
       "one of --dry-run and --accept-data-loss is needed; begin with --dry-run",
     )

@@ -234,7 +234,7 @@ export class Writes {
       const name = toHex(key)
       if (seen.has(name)) {
         return invalid(
-          `operation ${place} (from 0) is a second one on its key: an atomic batch takes one for each key`,
+          `operation ${place + 1} of ${parsed.length} is a second one on its key: an atomic batch takes one for each key`,
         )
       }
       seen.add(name)

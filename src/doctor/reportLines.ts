@@ -125,11 +125,12 @@ function groupLines(groups: ReadonlyArray<GroupReport>): ReadonlyArray<string> {
 function lossLines({ range, replica, missing, isUnsure }: GroupReport): ReadonlyArray<string> {
   const group = `  ${range}/${replica}`
   const runs = missing.map(({ from, to }) => (from === to ? `${from}` : `${from} to ${to}`))
+  const isOne = missing.length === 1 && missing[0]?.from === missing[0]?.to
   return [
     ...(runs.length === 0
       ? []
       : [
-          `${group} misses ${runs.join(", ")} of its entries: a node that starts asks the other replicas for them, and leads nobody before`,
+          `${group} misses ${isOne ? "entry" : "entries"} ${runs.join(", ")}: a node that starts asks the other replicas, and leads nobody before`,
         ]),
     ...(isUnsure
       ? [

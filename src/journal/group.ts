@@ -4,7 +4,7 @@ import type { Batch, Rewrite } from "./batch.ts"
 import { recordHeaderBytes, recordTypes } from "./format.ts"
 import { fitting } from "./gaps.ts"
 import { termMissing } from "./groupIndex.ts"
-import { GroupState, type JournalParts, type ReplayedState } from "./groupState.ts"
+import { GroupState, type JournalParts, type ReplayedState, unreachable } from "./groupState.ts"
 import { assertWhole, type GroupKey, type LoggedEntry, type LoggedHardState } from "./logged.ts"
 import type { Segment } from "./segments.ts"
 import {
@@ -86,6 +86,7 @@ export class JournalGroup extends GroupState {
     assert(this.unsure, "the group is unsure")
     this.touch()
     this.unsure = false
+    this.unmended = unreachable
     const { ownEnd, places } = this
     const least = Math.max(term, ownEnd.term, this.state.term)
     this.state = { term: least, vote: this.key.replica, commit: this.state.commit }
@@ -97,6 +98,12 @@ export class JournalGroup extends GroupState {
       this.firstGathered = places.lastIndex + 1
     }
     this.keepFloor(floor)
+  }
+
+  /** The damage is made good, and the core is about to know: nothing but what its log does not reach is owed any more. */
+  mended(): void {
+    this.unmended = undefined
+    this.keepFloor(this.floor)
   }
 
   // ---- What the core writes
@@ -327,8 +334,11 @@ export class JournalGroup extends GroupState {
   }
 
   /** The copy of the entry is durable. */
-  move({ index, term, place, sizeBytes }: Rewrite): void {
+  move({ index, term, oldLsn, place, sizeBytes }: Rewrite): void {
     this.places.place(index, term, place, sizeBytes)
+    const isLastFilled = oldLsn === noLsn && this.places.missingCount === 0
+    // What the core would put in place of entries that it does not know to be there again must not make them forgotten.
+    if (isLastFilled) this.unmended ??= this.ownEnd
   }
 
   /** A copy that filled a gap is durable, or was in vain. */

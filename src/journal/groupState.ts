@@ -33,7 +33,10 @@ export interface ReplayedState {
 }
 
 /** The floor of a group that may have promised anything. */
-const unreachable: LogMark = { index: Number.MAX_SAFE_INTEGER, term: Number.MAX_SAFE_INTEGER }
+export const unreachable: LogMark = {
+  index: Number.MAX_SAFE_INTEGER,
+  term: Number.MAX_SAFE_INTEGER,
+}
 /** Gaps that are told at once. */
 const gapsMax = 1024
 
@@ -54,6 +57,8 @@ export abstract class GroupState {
   protected destroyed = false
   protected unsure: boolean
   protected floor: LogMark | undefined
+  /** What it had promised when its damage was made good, until its core knows of that. */
+  protected unmended: LogMark | undefined
 
   constructor(parts: JournalParts, key: GroupKey, replayed: ReplayedState) {
     assertWhole(key.range, key.replica)
@@ -90,9 +95,9 @@ export abstract class GroupState {
     return this.unsure
   }
 
-  /** False while what it promised is not known: it must neither vote nor acknowledge. */
+  /** False while what it promised is not known, or its core does not know it yet: it must neither vote nor acknowledge. */
   get mayVote(): boolean {
-    return !this.unsure
+    return !this.unsure && this.unmended !== unreachable
   }
 
   /** Where entries are missing, oldest first; at most a thousand. */
@@ -120,13 +125,14 @@ export abstract class GroupState {
    * does. `undefined` when it holds all that it acknowledged.
    */
   get voteFloor(): LogMark | undefined {
-    return this.unsure ? unreachable : this.promised
+    return this.mayVote ? this.promised : unreachable
   }
 
   protected get promised(): LogMark | undefined {
-    if (this.places.missingCount === 0) return this.floor
     const { floor, ownEnd } = this
-    return floor === undefined || reaches(ownEnd, floor) ? ownEnd : floor
+    const owed = this.places.missingCount > 0 || !this.mayVote ? ownEnd : this.unmended
+    if (owed === undefined || floor === undefined) return owed ?? floor
+    return reaches(owed, floor) ? owed : floor
   }
 
   protected get ownEnd(): LogMark {

@@ -1,10 +1,12 @@
 import type { Disk, DiskFile } from "../disk/disk.ts"
 import { StorageCorruption } from "../disk/disk.ts"
+import { ByteWriter } from "../lib/byteWriter.ts"
 import type { Lsn } from "../types.ts"
 import {
   type BatchHeader,
   batchHeaderBytes,
   decodeSegmentHeader,
+  patchBatchHeader,
   RecordView,
   readBatchHeader,
   segmentHeaderBytes,
@@ -33,7 +35,8 @@ import { type SegmentBytes, type Span, spans } from "./spans.ts"
  * 4. Remove the segments after the end, write zeros over the torn tail, write again what nobody
  *    states to be durable, and sync: from here on all that was read is durable, and nothing of the
  *    tail can come back under a later batch. (A failed fsync may leave pages in the cache that look
- *    clean and are not on the disk: syncing alone would not do.)
+ *    clean and are not on the disk: syncing alone would not do.) What only the tail states to be durable is stated
+ *    again, in a sealing batch: a hole stays one, however often recovery runs.
  */
 export interface RecoveredFiles {
   readonly replay: Replay
@@ -149,7 +152,7 @@ export class Recovery {
     }
     const segment = segments[position] as OpenSegment
     if (end === segmentHeaderBytes && segment.number > 1) throw hole(segment, end)
-    this.cleanTail(position, end)
+    end = this.cleanTail(position, end)
     return {
       replay,
       held: segments.slice(0, position + 1).map(({ file: _, ...held }) => held),
@@ -285,17 +288,41 @@ export class Recovery {
     return largest
   }
 
-  private cleanTail(position: number, end: number): void {
-    const unused = this.segments.slice(position + 1).map((segment) => segment.path)
-    // The newest first: a crash in between must not leave a gap.
-    removeSegments(this.disk, unused.reverse())
+  /** Returns where the next batch goes. */
+  private cleanTail(position: number, end: number): number {
     const { file, baseLsn } = this.segments[position] as OpenSegment
     const { bytes } = this.load(position)
-    const dirtyEnd = endOfNonZero(bytes)
-    if (dirtyEnd > end) file.write(new Uint8Array(dirtyEnd - end), end)
     const from = Math.max(segmentHeaderBytes, this.statedLsn - baseLsn)
+    const seal = this.lostStatement(position, end)
+    if (seal !== undefined) file.write(seal, end)
+    const cleanEnd = end + (seal?.length ?? 0)
+    const dirtyEnd = endOfNonZero(bytes)
+    if (dirtyEnd > cleanEnd) file.write(new Uint8Array(dirtyEnd - cleanEnd), cleanEnd)
     if (from < end) file.write(bytes.subarray(from, end), from)
     file.sync()
+    const unused = this.segments.slice(position + 1).map((segment) => segment.path)
+    // Not before what they state stands elsewhere; the newest first: a crash in between must not leave a gap.
+    removeSegments(this.disk, unused.reverse())
+    return cleanEnd
+  }
+
+  /**
+   * A sealing batch with what only batches behind the end state, which are about to go: without it the next recovery would take a hole that they prove
+   * for a torn tail, and a vote that was lost in it for none. `undefined` when there is no such thing, or no room, which only a segment that was full to the
+   * last bytes lacks.
+   */
+  private lostStatement(position: number, end: number): Uint8Array | undefined {
+    const { baseLsn, sizeBytes } = this.segments[position] as OpenSegment
+    const durableLsn = this.finalStatement ?? 0
+    if (this.holes.length === 0 || durableLsn <= this.statedLsn) return undefined
+    if (end + batchHeaderBytes > sizeBytes) return undefined
+    this.statedLsn = durableLsn
+    const writer = new ByteWriter(batchHeaderBytes)
+    writer.raw(new Uint8Array(batchHeaderBytes))
+    const counts = { recordCount: 0, checkpointCount: 0, standingCount: 0 }
+    const lsn = baseLsn + end
+    patchBatchHeader(writer, { lengthBytes: batchHeaderBytes, ...counts, lsn, durableLsn })
+    return writer.bytes()
   }
 }
 

@@ -101,7 +101,9 @@ export class HoleFilling {
     if (log.isDestroyed) return void this.repairs.delete(replica)
     dropNeedless(replica)
     const repair = this.repairOf(replica)
-    if (!log.isUnsure && log.missingCount === 0) return this.finish(replica, repair)
+    if (!log.isUnsure && (repair.wasUnsure || log.missingCount === 0)) {
+      return this.mend(replica, repair)
+    }
     const { search } = repair
     const nowMs = this.host.clock.monotonicMs
     const waitMs = Math.min(retryMs * 2 ** repair.tries, retryMaxMs)
@@ -128,14 +130,21 @@ export class HoleFilling {
     return repair
   }
 
-  /** Nothing is missing any more: the core, which knows a part of the log only, makes room for one that knows all of it. */
-  private finish(replica: Replica, repair: Repair): void {
+  /**
+   * Its promises are known again, or nothing is missing any more: the core, which knows a part only, makes room for one that knows all there is. What may
+   * still be missing after a doubt has ended is a gap like any other.
+   */
+  private mend(replica: Replica, repair: Repair): void {
     const { log, raft } = replica
-    const isShort = repair.wasUnsure || raft.lastIndex < log.lastIndex
-    if (isShort) {
-      const isDurable = log.lastIndex < log.firstIndex || log.isDurable(log.lastIndex)
+    if (repair.wasUnsure || raft.lastIndex < log.lastIndex) {
+      const isDurable = log.lastReadable < log.firstIndex || log.isDurable(log.lastReadable)
       if (!isDurable || replica.installing || replica.isLeader) return
+      log.mended()
       this.host.restart(replica)
+    } else log.mended()
+    if (log.missingCount > 0) {
+      repair.wasUnsure = false
+      return
     }
     this.repairs.delete(replica)
     this.host.note(`${nameOf(replica)}: what damage took from its log is there again`)
@@ -193,7 +202,7 @@ export class HoleFilling {
       from: replica.machine.replica,
       to: wanted.from,
       sequence,
-      isSure: !log.isUnsure,
+      isSure: log.mayVote,
       term: Math.max(replica.raft.term, log.hardState.term),
       last: endOf(replica),
       previousTerm: isHeld ? Math.max(0, log.term(first - 1) ?? 0) : 0,
@@ -287,7 +296,7 @@ function missesIn(log: JournalGroup, { first, anchor }: EntriesWanted): boolean 
 
 /** The furthest log that a replica holds or may have acknowledged. */
 function endOf({ log, raft }: Replica): LogMark {
-  const floor = log.isUnsure ? undefined : log.voteFloor
+  const floor = log.mayVote ? log.voteFloor : undefined
   if (floor !== undefined) return floor
   const index = Math.min(raft.lastIndex, log.lastIndex)
   return { index, term: Math.max(0, log.term(index) ?? 0) }

@@ -229,6 +229,11 @@ export function makeSoleVoter(stopped: Stopped, survey: SurveyedRange): void {
   const { range, machine, log, raft } = loop.replicas.get(survey.descriptor.id) as Replica
   const { replica, lastIndex, lastTerm, commitIndex, node } = survey
   assert(log.lastIndex === lastIndex, () => `range ${range} is as it was surveyed`)
+  if (log.isUnsure) {
+    // Nobody can say any more what damage took from it: it goes on with what it has, as the person decided who calls this.
+    log.settle(raft.term, { index: 0, term: 0 })
+    log.mended()
+  }
   const term = Math.max(raft.term, log.hardState.term, lastTerm) + 1
   const places: ReadonlyArray<ReplicaPlace> = [{ node, replica, role: "voter" }]
   const unapplied = entriesAfter(log, machine.appliedIndex)

@@ -1,8 +1,8 @@
 import type { Message } from "../raft/message.ts"
 import type { NodeId, RangeDescriptor, RangeId, ReplicaId } from "../types.ts"
-import type { RangeMachine } from "./apply.ts"
 import { Burials } from "./burials.ts"
 import { lists, noDescriptor } from "./descriptors.ts"
+import { dataEnd, dataKey } from "./engineKeys.ts"
 import { HeldMessages } from "./heldMessages.ts"
 import type { Gone, PeerMessage } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
@@ -67,13 +67,18 @@ export class RangeLife {
   changed(replica: Replica, before: RangeDescriptor): void {
     const { machine } = replica
     this.host.learn(machine.descriptor)
-    if (machine.changed === "split") this.hasSplit(replica, machine.child)
+    if (machine.changed === "split") this.hasSplit(replica, before)
     else if (machine.changed === "members") this.membersChanged(replica, before)
   }
 
-  private hasSplit(parent: Replica, child: RangeMachine | undefined): void {
-    if (child === undefined) return
+  private hasSplit(parent: Replica, before: RangeDescriptor): void {
     const { host } = this
+    const { child, descriptor } = parent.machine
+    if (child === undefined) {
+      // Its state is from before it was a member: it has no right to the other half.
+      const [lower, upper] = [dataKey(descriptor.end), dataEnd(before.end)]
+      return host.storage.engine.deleteRange(lower, upper)
+    }
     host.learn(child.descriptor)
     // Followers split when they know the entry to be committed, and until then nobody can vote for the child.
     parent.raft.broadcastCommit()

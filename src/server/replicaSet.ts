@@ -137,7 +137,8 @@ export class ReplicaSet {
   replays(range: RangeId): boolean {
     const replica = this.byRange.get(range)
     const index = this.replayed.get(range)
-    if (replica === undefined || index === undefined || replica.damage !== undefined) return false
+    if (replica === undefined || index === undefined) return false
+    if (replica.isEmpty || replica.damage !== undefined) return false
     return replica.machine.appliedIndex < index
   }
 
@@ -231,6 +232,8 @@ export class ReplicaSet {
   remove(replica: Replica): void {
     assert(this.byRange.get(replica.range) === replica, () => `range ${replica.range} is here`)
     this.byRange.delete(replica.range)
+    // What it had to replay is not its successor's.
+    this.replayed.delete(replica.range)
     this.dying.set(replica.range, replica)
     this.sort()
   }

@@ -352,11 +352,13 @@ export class StoreLoop {
     switch (message._tag) {
       case "Raft":
         // Damage took its promises: until they are known again it takes no part.
-        if (replica.log.isUnsure) return
+        if (!replica.log.mayVote) return
         if (this.life.refuses(replica, from, ids.from)) return
         replica.heardAtMs = nowMs
         return replica.raft.step(message.message, nowMs)
       case "SnapshotFrame":
+        // Nor does it answer for what a snapshot brings.
+        if (!replica.log.mayVote) return
         return this.exchange.receive(replica, message, from)
       case "SnapshotFrameAck":
         return this.exchange.acknowledged(replica, message, nowMs)

@@ -36,3 +36,28 @@ test("a replica that differs from its peers is replaced by a new one on the same
     expect(local.found).toBe(true)
   })
 }, 60_000)
+
+test("a replacement that stopped half-way is gone on with by whoever leads the range", async () => {
+  await withNodes(3, async (nodes) => {
+    await founded(nodes)
+    const client = await nodes.client(true)
+    await Effect.runPromise(client.admin("range.removeReplica", { range: 1, on: 3 }))
+    const isVoter = () =>
+      nodes
+        .node("n1")
+        .store.ranges()
+        .some(
+          ({ descriptor }) =>
+            descriptor.id === 1 &&
+            descriptor.replicas.some(({ node, role }) => node === 3 && role === "voter"),
+        )
+    await until("it is removed", () => !isVoter())
+    // What was written down before the removal, and not struck out after it.
+    await Effect.runPromise(client.put("system", "replacing/1/3", "odd"))
+    await until("it is there again", isVoter)
+    await until("it is struck out", async () => {
+      const found = await Effect.runPromise(client.get("system", "replacing/1/3"))
+      return !found.found
+    })
+  })
+}, 60_000)

@@ -39,6 +39,7 @@ const goals: Readonly<Record<FaultName, string>> = {
   deaf: "3000",
   stalled: "3000",
   follower: "no error",
+  split: "50, no error",
 }
 
 /** The value below which that share of them lies, the largest of all for a share near 1. */

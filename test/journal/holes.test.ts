@@ -81,6 +81,56 @@ function places(disk: SimulatedDisk): ReadonlyArray<Place> {
   return found
 }
 
+describe("pitfall 36: a hole that only a torn batch proves", () => {
+  const disk = new SimulatedDisk()
+  const driver = new JournalDriver(disk, options)
+  for (let term = 1; term <= 6; term++) {
+    const group = driver.journal.group({ range: 1, replica: 3 })
+    group.setHardState({ term, vote: 3, commit: 0 })
+    group.append([{ index: term, term, kind: 1, data: utf8("value") }])
+    driver.commit()
+  }
+  disk.keepAll()
+  const all = places(disk)
+  const torn = all.at(-1) as Place
+  const hurt = all.findLast(({ batchEnd, type }) => {
+    return batchEnd === torn.batchStart && type === recordTypes.append
+  }) as Place
+  const standings = (journal: Journal) => {
+    return journal.list().map((group) => {
+      const { key, hardState, lastIndex, gaps, isUnsure, voteFloor } = group
+      return JSON.stringify({ key, hardState, lastIndex, gaps, isUnsure, voteFloor })
+    })
+  }
+
+  for (const wholeBatch of [false, true]) {
+    const what = wholeBatch ? "a whole batch" : "a record"
+    test(`${what} before it: a second recovery, with nothing written since, knows as much as the first`, () => {
+      expect(hurt.path).toBe(torn.path)
+      const copy = disk.clone()
+      const file = copy.open(hurt.path)
+      const { batchStart, batchEnd } = hurt
+      if (wholeBatch) file.write(new Uint8Array(batchEnd - batchStart).fill(7), batchStart)
+      else copy.corrupt(hurt.path, hurt.start + 20, 1)
+      // The power went while the last batch was written: its header is there, its records are not.
+      const records = torn.batchStart + batchHeaderBytes
+      file.write(new Uint8Array(torn.batchEnd - records), records)
+      file.sync()
+      const journal = recover(copy)
+      expect(journal.takeDamages().length).toBe(1)
+      const known = standings(journal)
+      expect(known.some((text) => text.includes(wholeBatch ? '"isUnsure":true' : '"from":'))).toBe(
+        true,
+      )
+      for (let i = 0; i < 3; i++) {
+        const again = recover(copy)
+        expect(again.takeDamages().length).toBe(1)
+        expect(standings(again)).toEqual(known)
+      }
+    })
+  }
+})
+
 describe("pitfall 36: one damaged record in what was durable", () => {
   const disk = sample()
   const truth = recover(disk.clone())
@@ -263,6 +313,8 @@ describe("filling", () => {
     expect(group.missingCount).toBe(1)
     driver.commit()
     expect(group.gaps).toEqual([])
+    expect(group.voteFloor).toEqual({ index: 5, term: 4 })
+    group.mended()
     expect(group.voteFloor).toBeUndefined()
     expect(logOf(group)[2]).toBe(entryText(third))
     disk.loseAllUnsynced()
@@ -296,6 +348,20 @@ describe("filling", () => {
       expect(logOf(driver.journal.group(key))).toHaveLength(5)
       expect(driver.journal.group(key).missingCount).toBe(0)
     }
+  })
+
+  test("a core that does not know yet that a gap is filled makes nothing forgotten", () => {
+    const { driver } = damaged()
+    const group = driver.journal.group(key)
+    group.fill([third])
+    driver.commit()
+    group.append([third])
+    expect(group.voteFloor).toEqual({ index: 5, term: 4 })
+    group.mended()
+    expect(group.voteFloor).toEqual({ index: 5, term: 4 })
+    driver.commit()
+    driver.recover()
+    expect(driver.journal.group(key).voteFloor).toEqual({ index: 5, term: 4 })
   })
 
   test("a leader's entries in place of the gap: what was promised stays the floor until it is reached", () => {
@@ -337,6 +403,8 @@ describe("filling", () => {
     const still = driver.journal.group(key)
     expect(still.isUnsure).toBe(true)
     still.settle(6, { index: 3, term: 4 })
+    // Its core does not know yet what it must not do.
+    expect(still.mayVote).toBe(false)
     driver.commit()
     driver.recover()
     const settled = driver.journal.group(key)

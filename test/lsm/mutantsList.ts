@@ -247,7 +247,7 @@ export const engineMutants: ReadonlyArray<EngineMutant> = [
   mutant(
     "a torn tail of the journal is left as it is",
     "journal/recovery.ts",
-    "    this.cleanTail(position, end)\n",
+    "    end = this.cleanTail(position, end)\n",
     "",
   ),
   mutant(

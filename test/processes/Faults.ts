@@ -2,6 +2,7 @@ import type { RangeReport } from "../../src/wire/answers.ts"
 import { violationsOf } from "../jepsen/check.ts"
 import { fromJsonLines, toJsonLines } from "../jepsen/history.ts"
 import { NodeSet, temporaryFolder, until } from "./Cluster.ts"
+import { kvorum } from "./Command.ts"
 import { FaultLoad } from "./FaultLoad.ts"
 import { NodeReader } from "./NodeReader.ts"
 import { PeerProxy } from "./PeerProxy.ts"
@@ -11,7 +12,7 @@ import { findStrace, type Injection, injectInto } from "./Strace.ts"
  * One fault at a time against three real nodes under load, and what clients saw of it: for how long the ranges that the struck node led took no
  * writes, which calls failed, and whether the history is linearizable.
  */
-export type FaultName = "killed" | "paused" | "deaf" | "mute" | "stalled" | "follower"
+export type FaultName = "killed" | "paused" | "deaf" | "mute" | "stalled" | "follower" | "split"
 
 export const faultNames: Readonly<Record<FaultName, string>> = {
   killed: "leader killed",
@@ -20,6 +21,7 @@ export const faultNames: Readonly<Record<FaultName, string>> = {
   deaf: "leader cut one way: it hears nothing",
   stalled: "leader's disk stalled",
   follower: "follower killed",
+  split: "range split",
 }
 
 /** Why a fault cannot be made here, or `undefined`. */
@@ -53,6 +55,7 @@ export class FaultCluster {
   readonly proxy = new PeerProxy()
   private readonly folder = temporaryFolder()
   private injection: Injection | undefined
+  private order: Promise<unknown> | undefined
 
   constructor(behindProxy: boolean) {
     this.nodes = new NodeSet({ nodes: 3, directory: this.folder.path, behindProxy })
@@ -99,7 +102,7 @@ export class FaultCluster {
     return reports
   }
 
-  begin(fault: FaultName, node: number): void {
+  begin(fault: FaultName, node: number, ranges: ReadonlyArray<number>): void {
     const others = this.nodes.ids.filter((id) => id !== node)
     switch (fault) {
       case "killed":
@@ -115,6 +118,9 @@ export class FaultCluster {
         return
       case "stalled":
         this.injection = injectInto(this.nodes.pid(node), "fdatasync:delay_enter=60000000")
+        return
+      case "split":
+        this.order = this.split(ranges[0] as number)
         return
       default:
         fault satisfies never
@@ -135,9 +141,18 @@ export class FaultCluster {
       case "stalled":
         await this.injection?.stop()
         return
+      case "split":
+        await this.order
+        return
       default:
         fault satisfies never
     }
+  }
+
+  private async split(range: number): Promise<void> {
+    const words = ["range", "split", String(range), "--endpoints", this.nodes.endpoints]
+    const { code, stderr } = await kvorum(words)
+    if (code !== 0) throw new Error(`kvorum range split exited with ${code}: ${stderr}`)
   }
 
   async close(): Promise<void> {
@@ -186,7 +201,8 @@ export async function strike(
   const node = fault === "follower" ? idle : led.node
   const isUser = ({ descriptor }: RangeReport) => descriptor.namespace === 1
   const others = reports.filter((each) => isUser(each) && each.leader !== node)
-  const ranges = fault === "follower" ? others.map(({ descriptor }) => descriptor.id) : led.ranges
+  const struck = fault === "split" ? led.ranges.slice(0, 1) : led.ranges
+  const ranges = fault === "follower" ? others.map(({ descriptor }) => descriptor.id) : struck
   const load = new FaultLoad({
     endpoints: cluster.nodes.endpoints.split(","),
     ranges: reports,
@@ -202,7 +218,7 @@ export async function strike(
     await writes("writes succeed before the fault", 0)
     const beganMs = performance.now()
     load.recorder.nemesis(fault, `n${node}`)
-    cluster.begin(fault, node)
+    cluster.begin(fault, node, ranges)
     await until("writes go on", () =>
       ranges.every((range) => load.writesSince(range, beganMs + 100) >= 10),
     )

@@ -22,6 +22,7 @@ const pitfalls: Readonly<Record<FaultName, string>> = {
   stalled:
     "pitfall 34: a leader whose disk stands still gives its ranges away, and takes nothing back",
   follower: "a killed follower is not noticed",
+  split: "pitfalls 37, 38: a range that splits under load holds nobody up",
 }
 
 for (const behindProxy of [false, true]) {

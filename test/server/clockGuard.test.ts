@@ -9,7 +9,7 @@ const own = (monotonicMs: number) => ({ monotonicMs, wallMs })
 describe("the guard against a clock that runs ahead", () => {
   const guardOf = (...offsets: ReadonlyArray<number>) => {
     const guard = new ClockGuard()
-    offsets.forEach((offset, i) => guard.observe(i + 2, wallMs + offset, own(1000)))
+    for (const [i, offset] of offsets.entries()) guard.observe(i + 2, wallMs + offset, own(1000))
     return guard
   }
 

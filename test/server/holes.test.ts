@@ -215,6 +215,31 @@ describe("pitfall 36: a torn tail is not damage in the middle", () => {
     settle(cluster)
   }, 60_000)
 
+  test("once its doubt has ended, no core of before takes part: what it knows of terms and votes is what the log says", () => {
+    const { cluster, leader, hurt, behind } = lateLost(true)
+    cluster.start(leader)
+    cluster.start(behind)
+    const term = () => cluster.replica(hurt, range)?.raft.term ?? 0
+    const settledTerm = cluster.replica(cluster.untilLeader(range).id, range)?.raft.term ?? 0
+    // Nothing is put back, so that the log stays short of what it owes.
+    cluster.loses = (_from, to, message) =>
+      to === hurt && message._tag === "EntriesFound" && message.entries.length > 0
+    cluster.start(hurt)
+    expect(term()).toBeLessThan(settledTerm)
+    const log = () => cluster.replica(hurt, range)?.log
+    let isSure = 0
+    cluster.until("it has settled, and was heard for a while", () => {
+      if (log()?.mayVote === true) {
+        expect(term()).toBeGreaterThanOrEqual(log()?.hardState.term ?? 0)
+        isSure++
+      }
+      return isSure > 20
+    })
+    expect(log()?.hardState.term).toBeGreaterThanOrEqual(settledTerm)
+    cluster.loses = () => false
+    settle(cluster)
+  }, 60_000)
+
   for (const answered of [true, false]) {
     const how = answered ? "entries come from the others" : "the leader sends them again"
     test(`a leader that counts on what a follower lost: ${how}`, () => {

@@ -11,6 +11,7 @@ import {
 } from "../../src/server/quorumLoss.ts"
 import { defaultSettings as settings } from "../../src/server/settings.ts"
 import type { RangeDescriptor, ReplicaRole } from "../../src/types.ts"
+import { records } from "./journalRecords.ts"
 import { Trio } from "./trio.ts"
 
 const ids = [1, 2, 3]
@@ -72,6 +73,32 @@ describe("a quorum lost for good", () => {
     for (let i = 0; i < 200 && trio.node(other).loop.replicas.has(1); i++) trio.pass(50)
     expect(trio.node(other).loop.replicas.has(1)).toBe(false)
     expect(again.isLeader).toBe(true)
+  })
+
+  test("a survivor whose promises damage took goes on too, with what it has left", () => {
+    const trio = new Trio()
+    const leader = trio.leader()
+    for (let i = 0; i < 20; i++) trio.put(`key-${i}`, `value-${i}`)
+    trio.pass(500)
+    leader.loop.storage.close()
+    const { disk, id } = leader
+    const last = records(disk).at(-1)!
+    const file = disk.open(last.path)
+    file.write(new Uint8Array(last.batchEnd - last.batchStart).fill(9), last.batchStart)
+    file.sync()
+    for (const other of ids) if (other !== id) trio.paused.add(other)
+    const stopped = open(disk, id)
+    const surveys = surveyRanges(stopped)
+    const logs = surveys.map(({ descriptor }) => stopped.loop.replicas.get(descriptor.id)!.log)
+    expect(logs.every((log) => log.isUnsure)).toBe(true)
+    for (const survey of surveys) makeSoleVoter(stopped, survey)
+    stopped.loop.storage.close()
+    disk.loseAllUnsynced()
+    const again = trio.restart(id)
+    trio.pass(1000)
+    expect(again.isLeader).toBe(true)
+    const reply = trio.answer(again, again.read("key-0"))
+    expect(reply._tag === "Value" && reply.value !== undefined).toBe(true)
   })
 
   test("with a survivor on either side of a change of voters both majorities count", () => {

@@ -90,6 +90,7 @@ export class Caller {
   private readonly prng: Prng
   private readonly attempts = new Map<number, Attempt>()
   private nextToken = 1
+  private isHealed = false
 
   constructor(options: { world: CallerWorld; parameters: WorkloadParameters; prng: Prng }) {
     this.world = options.world
@@ -189,11 +190,17 @@ export class Caller {
     })
   }
 
+  /** From now on no answer is lost. */
+  heal(): void {
+    this.isHealed = true
+  }
+
   /** A node has answered; the answer takes a while to come back. */
   answer(reply: Reply): void {
     const { world, prng } = this
     const attempt = this.attempts.get(reply.token)
     if (attempt !== undefined && reply._tag !== "Refused") attempt.call.served(attempt.node, reply)
+    if (!this.isHealed && prng.chance(this.parameters.answerLossRate)) return
     world.schedule(world.now + prng.int(20, 1_500), () => this.answered(reply))
   }
 

@@ -17,6 +17,8 @@ export interface ControlWorld {
   mayBeDamaged(node: NodeId): boolean
   /** An order to hand leadership to the node is about to be given. */
   transferOrdered(node: NodeId): void
+  /** A change of members is about to be ordered. */
+  changeOrdered(): void
   /** Every key that clients have used in the interval, in order. */
   keysWithin(start: Position, end: Position): ReadonlyArray<Position>
 }
@@ -97,6 +99,7 @@ export class ControlPlane {
     if (body === undefined) return
     this.open++
     if (body._tag === "Transfer") world.transferOrdered(body.to)
+    if (body._tag === "ChangeMembers") world.changeOrdered()
     const giveUpAt = world.now + orderUs
     const { replicas } = descriptor
     this.attempt({ kind, body, replicas, leader, giveUpAt, finished: false })

@@ -54,6 +54,7 @@ export class Faults {
     const { network, nodes } = this.world
     network.becomePerfect()
     for (const node of nodes.values()) {
+      node.isHealed = true
       while (node.isPaused) node.resume()
       node.goesOn()
       node.diskSlowness = 0.02
@@ -93,6 +94,15 @@ export class Faults {
     this.later(prng.logUniform(500, 30_000), () => {
       if (prng.chance(0.6)) this.deafenOthers(target)
       else if (target.isUp) this.begin(prng.pick(["kill", "pause", "cutOneWay", "isolate"]), target)
+    })
+  }
+
+  /** Members of a group are about to change: a partition just then may leave two groups that each believe to be the one. */
+  changeOrdered(): void {
+    const { prng, parameters } = this
+    if (this.stopped || !prng.chance(Math.max(0.15, parameters.strikeRate / 2))) return
+    this.later(prng.logUniform(500, 100_000), () => {
+      this.begin(prng.pick(["halves", "halves", "isolate", "crash"]), this.drawNode())
     })
   }
 

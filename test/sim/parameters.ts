@@ -113,6 +113,8 @@ export interface WorkloadParameters {
   readonly floorShare: number
   /** Share of linearizable reads that any replica may serve. */
   readonly anyReplicaShare: number
+  /** Share of answers that never reach their client. */
+  readonly answerLossRate: number
   /** Share of attempts sent twice at once, as a client does that lost patience early. */
   readonly doubleSendRate: number
 }
@@ -285,7 +287,7 @@ const churnShare = 0.5
 const leaseShare = 0.7
 
 /** How much seldomer than the others these strike. */
-const rareKinds: Partial<Record<FaultKind, number>> = { crashAll: 0.1, diskFull: 0.2, bitFlip: 0.1 }
+const rareKinds: Partial<Record<FaultKind, number>> = { crashAll: 0.1, diskFull: 0.2, bitFlip: 0.6 }
 
 function drawFaults(prng: Prng, nodes: number): FaultParameters {
   const flippedNode = prng.chance(0.15) ? prng.int(1, nodes) : undefined
@@ -348,6 +350,7 @@ function drawWorkload(prng: Prng): WorkloadParameters {
     boundedShare: prng.pick([0, 0.5, 1]),
     floorShare: prng.pick([0, 0.5]),
     anyReplicaShare: prng.chance(0.5) ? 0.5 * prng.float() : 0,
+    answerLossRate: prng.chance(0.4) ? prng.logUniform(0.01, 0.5) : 0,
     doubleSendRate: prng.chance(0.5) ? prng.logUniform(0.005, 0.2) : 0,
   }
 }

@@ -74,6 +74,8 @@ export class SimulatedNode {
   /** Bits of its disk were flipped: from then on it may refuse, lag and stop, but answer nothing wrong. */
   isDamaged = false
   hasDamagedTables = false
+  /** From now on it does not sleep between a turn and its outputs. */
+  isHealed = false
   /** It has stopped for good, because it cannot read what it must. */
   isBroken = false
   private readonly world: NodeWorld
@@ -351,7 +353,7 @@ export class SimulatedNode {
     const { midTurnPauseRate, midTurnPauseMaxUs } = world.parameters
     // Leaders have answers to give that may be out of date by then.
     const rate = this.isLeader ? 8 * midTurnPauseRate : midTurnPauseRate
-    if (!prng.chance(rate)) return this.carryOut(loop, output)
+    if (this.isHealed || !prng.chance(rate)) return this.carryOut(loop, output)
     // The process sleeps with its decisions made and nothing of them done.
     this.isMidTurn = true
     const pause = prng.logUniform(1_000, midTurnPauseMaxUs)

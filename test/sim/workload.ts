@@ -106,6 +106,7 @@ export class Workload {
   }
 
   stop(): void {
+    this.caller.heal()
     this.stopped = true
     this.passing.stop()
   }

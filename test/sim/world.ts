@@ -154,6 +154,10 @@ export class World {
     this.faults.elected(node)
   }
 
+  changeOrdered(): void {
+    this.faults.changeOrdered()
+  }
+
   transferOrdered(node: NodeId): void {
     const target = this.nodes.get(node)
     if (target !== undefined) this.faults.transferOrdered(target)
@@ -291,10 +295,10 @@ export class World {
     const { latest } = this.observer
     const members = new Map(latest.map(({ id, replicas }) => [id, replicas]))
     for (const node of this.nodes.values()) {
-      for (const [range, { machine, isEmpty }] of node.loop?.replicas ?? []) {
+      for (const [range, { machine }] of node.loop?.replicas ?? []) {
         const isMember = members.get(range)?.some(({ replica }) => replica === machine.replica)
         // What a membership made that was never committed may wait for ever, as nobody can tell that it is none.
-        const mayStay = isEmpty && !this.observer.wasMember(range, machine.replica)
+        const mayStay = !this.observer.wasMember(range, machine.replica)
         if (isMember !== true && !mayStay) return false
       }
     }
