@@ -28,7 +28,7 @@ const auditFileName = "RECOVERED.jsonl"
 
 interface RecoverOptions {
   readonly data: string
-  readonly lost: string
+  readonly lost: string | undefined
   readonly dryRun: boolean
   readonly acceptDataLoss: boolean
   readonly json: boolean
@@ -49,9 +49,13 @@ const unsafeQuorum = Command.make(
       Flag.withMetavar("DIR,DIR..."),
       Flag.withDescription("The data directories of all nodes that survive; all must be stopped"),
     ),
-    lost: Flag.String("lost").pipe(
-      Flag.withMetavar("n2,n3..."),
-      Flag.withDescription("The nodes that are lost for good, with their disks"),
+    lost: Flags.maybe(
+      Flag.String("lost").pipe(
+        Flag.withMetavar("n2,n3..."),
+        Flag.withDescription(
+          "The nodes that are lost for good, with their disks; none when damage to journals is all there is",
+        ),
+      ),
     ),
     dryRun: Flags.toggle("dry-run", "Say what would be done and what may be lost; change nothing"),
     acceptDataLoss: Flags.toggle(
@@ -91,6 +95,7 @@ export const recoverCommand = Command.make("recover").pipe(
 
 function parseLost(words: string): ReadonlySet<NodeId> | string {
   const lost = new Set<NodeId>()
+  if (words === "") return lost
   for (const word of words.split(",")) {
     const match = /^n?([1-9][0-9]{0,8})$/.exec(word.trim())
     if (match === null) return `--lost: "${word}" is not a node, such as n2`
@@ -111,7 +116,7 @@ const recover = Effect.fnUntraced(function* (options: RecoverOptions) {
       "one of --dry-run and --accept-data-loss is needed; begin with --dry-run",
     )
   }
-  const lost = parseLost(options.lost)
+  const lost = parseLost(options.lost ?? "")
   if (typeof lost === "string") return yield* usageError(lost)
   const directories = options.data.split(",").map((directory) => directory.trim())
   const survivors: Array<Survivor> = []
@@ -228,6 +233,7 @@ function reportOf(plan: RecoveryPlan, lost: ReadonlySet<NodeId>) {
       lastIndex: chosen.lastIndex,
       lastTerm: chosen.lastTerm,
       commitIndex: chosen.commitIndex,
+      damagedEntries: chosen.damagedEntries ?? 0,
       dropped: others.map(({ node, lastIndex }) => ({ node: nodeName(node), lastIndex })),
     })),
     untouched: plan.untouched.map(({ id }) => id),
@@ -238,7 +244,9 @@ function reportOf(plan: RecoveryPlan, lost: ReadonlySet<NodeId>) {
 function reportLines(plan: RecoveryPlan, lost: ReadonlySet<NodeId>): ReadonlyArray<string> {
   const report = reportOf(plan, lost)
   const lines = [
-    `DATA LOSS IS POSSIBLE: ${report.lost.join(", ")} are given up for good and must never start again.`,
+    report.lost.length === 0
+      ? "DATA LOSS IS POSSIBLE: no node is given up, only what damage took from their journals."
+      : `DATA LOSS IS POSSIBLE: ${report.lost.join(", ")} are given up for good and must never start again.`,
     "",
   ]
   for (const range of report.ranges) {
@@ -246,6 +254,9 @@ function reportLines(plan: RecoveryPlan, lost: ReadonlySet<NodeId>): ReadonlyArr
       `range ${range.range} [${range.start}, ${range.end}) of ${range.voters.join(" ")}: ${range.chosen} becomes its only voter`,
       `  writes acknowledged after index ${range.lastIndex} (term ${range.lastTerm}) are LOST, if there were any`,
     )
+    if (range.damagedEntries > 0) {
+      lines.push(`  damage took ${range.damagedEntries} entries after that: they are LOST`)
+    }
     const doubtful = range.lastIndex - range.commitIndex
     if (doubtful > 0) {
       lines.push(
@@ -257,7 +268,7 @@ function reportLines(plan: RecoveryPlan, lost: ReadonlySet<NodeId>): ReadonlyArr
     }
   }
   if (report.ranges.length === 0)
-    lines.push("no range has lost its majority: there is nothing to do")
+    lines.push("every range has a majority of whole replicas: there is nothing to do")
   for (const { start, end } of report.gone) {
     lines.push(`NOTHING SURVIVES of the keys [${start}, ${end}): this cannot bring them back`)
   }

@@ -160,7 +160,7 @@ export class HoleFilling {
       repair.state = "alone"
       const lost = gap === undefined ? "its promises" : `entry ${gap.from}`
       this.host.note(
-        `${nameOf(replica)}: damage took ${lost}, and there is no other replica to ask`,
+        `${nameOf(replica)}: damage took ${lost}, and there is no other replica to ask: stop the node and look at \`kvorum recover unsafe-quorum --dry-run\``,
       )
     }
     const first = gap?.from ?? 0

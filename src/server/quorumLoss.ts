@@ -30,7 +30,7 @@ import { nextBase } from "./versionClock.ts"
  *
  * 1. `openStopped` opens the node's store without peers and at a clock that stands still, and applies what it knows to be committed, so that splits and
  *    changes of members that are not flushed yet count; `surveyRanges` says what it holds of each range: members in force, log, what it knows committed.
- * 2. `planRecovery` puts the surveys of all surviving nodes together: a range with a majority is left alone; of any other the replica with the last log is
+ * 2. `planRecovery` puts the surveys of all surviving nodes together: a range with a majority of whole replicas is left alone; of any other the replica with the last log is
  *    chosen, as an election would choose (Raft paper 5.4.1).
  * 3. `makeSoleVoter` adds one entry to the chosen log, of a new term: a membership of that replica alone. When its node starts, it elects itself and
  *    commits its whole log.
@@ -47,8 +47,14 @@ export interface SurveyedRange {
   readonly descriptor: RangeDescriptor
   /** Those in force: of the last membership in the log, committed or not. */
   readonly replicas: ReadonlyArray<ReplicaPlace>
+  /** Of the log as far as it can be read. */
   readonly lastIndex: LogIndex
   readonly lastTerm: Term
+  /**
+   * Damage took so many entries of the log after that, and maybe promises too: the replica cannot lead before others have given them back. `undefined` = it is
+   * whole.
+   */
+  readonly damagedEntries: number | undefined
   /** Known here to be committed. */
   readonly commitIndex: LogIndex
 }
@@ -76,8 +82,9 @@ export interface RecoveryPlan {
 /** Far above what the lost members can have reached by themselves. */
 const membersVersionStep = 1000
 
-function inForce({ machine, log }: Replica): ReadonlyArray<ReplicaPlace> {
-  for (let index = log.lastIndex; index > machine.appliedIndex; index--) {
+function inForce(replica: Replica): ReadonlyArray<ReplicaPlace> {
+  const { machine, log } = replica
+  for (let index = readableEnd(replica); index > machine.appliedIndex; index--) {
     const [entry] = log.entries(index, index + 1, 0)
     if (entry?.kind === entryKinds.members) return decodeMembersChange(entry.data).replicas
   }
@@ -133,19 +140,29 @@ function runTurn({ loop, disk }: Stopped): boolean {
   return true
 }
 
+/** The last entry before the first that damage took from what is not applied yet. */
+function readableEnd({ machine, log }: Replica): LogIndex {
+  const missing = log.firstMissing(machine.appliedIndex + 1)
+  return missing === undefined ? Math.max(log.lastIndex, machine.appliedIndex) : missing - 1
+}
+
 /** Every range that the node's storage holds, in order of id. Throws `StorageCorruption` where its log is damaged. */
 export function surveyRanges({ loop, node }: Stopped): ReadonlyArray<SurveyedRange> {
   const held = [...loop.replicas.values()].filter((replica) => !replica.isEmpty)
   return held.map((replica) => {
     const { machine, log } = replica
+    const lastIndex = readableEnd(replica)
+    const isWhole = log.voteFloor === undefined
     return {
       node,
       replica: machine.replica,
       descriptor: machine.descriptor,
       replicas: inForce(replica),
-      lastIndex: log.lastIndex,
-      lastTerm: log.term(log.lastIndex) as Term,
-      commitIndex: replica.raft.commitIndex,
+      lastIndex,
+      lastTerm:
+        lastIndex === machine.appliedIndex ? machine.appliedTerm : (log.term(lastIndex) as Term),
+      damagedEntries: isWhole ? undefined : log.lastIndex - lastIndex,
+      commitIndex: Math.min(replica.raft.commitIndex, lastIndex),
     }
   })
 }
@@ -171,7 +188,9 @@ export function planRecovery(options: {
     for (const { node } of chosen.replicas) {
       if (!lost.has(node) && !survivors.has(node)) missing.add(node)
     }
-    if (hasMajority(chosen.replicas, survivors)) untouched.push(chosen.descriptor)
+    const able = replicas.filter(({ damagedEntries }) => damagedEntries === undefined)
+    if (hasMajority(chosen.replicas, new Set(able.map(({ node }) => node))))
+      untouched.push(chosen.descriptor)
     else {
       const voters = chosen.replicas.filter(({ role }) => role !== "learner").map(nodeOf)
       const gone = voters.filter((node) => lost.has(node))
@@ -226,9 +245,10 @@ function gapsBetween(
 /** Makes the surveyed replica the only voter of its range, durably. */
 export function makeSoleVoter(stopped: Stopped, survey: SurveyedRange): void {
   const { loop } = stopped
-  const { range, machine, log, raft } = loop.replicas.get(survey.descriptor.id) as Replica
+  const replicaHere = loop.replicas.get(survey.descriptor.id) as Replica
+  const { range, machine, log, raft } = replicaHere
   const { replica, lastIndex, lastTerm, commitIndex, node } = survey
-  assert(log.lastIndex === lastIndex, () => `range ${range} is as it was surveyed`)
+  assert(lastIndex === readableEnd(replicaHere), () => `range ${range} is as it was surveyed`)
   if (log.isUnsure) {
     // Nobody can say any more what damage took from it: it goes on with what it has, as the person decided who calls this.
     log.settle(raft.term, { index: 0, term: 0 })
@@ -236,7 +256,10 @@ export function makeSoleVoter(stopped: Stopped, survey: SurveyedRange): void {
   }
   const term = Math.max(raft.term, log.hardState.term, lastTerm) + 1
   const places: ReadonlyArray<ReplicaPlace> = [{ node, replica, role: "voter" }]
-  const unapplied = entriesAfter(log, machine.appliedIndex)
+  // What damage took from below is applied and needs no log; what it took behind goes with the append.
+  if ((log.firstMissing(0) ?? lastIndex + 1) <= machine.appliedIndex)
+    log.release(machine.appliedIndex)
+  const unapplied = entriesBetween(log, machine.appliedIndex, lastIndex)
   const versions = unapplied
     .filter(({ kind }) => kind === entryKinds.members)
     .map(({ data }) => decodeMembersChange(data).membersVersion)
@@ -251,11 +274,16 @@ export function makeSoleVoter(stopped: Stopped, survey: SurveyedRange): void {
   writeOut(stopped)
 }
 
-function entriesAfter(log: JournalGroup, index: LogIndex): ReadonlyArray<LoggedEntry> {
+/** The entries above `index`, up to `last`. */
+function entriesBetween(
+  log: JournalGroup,
+  index: LogIndex,
+  last: LogIndex,
+): ReadonlyArray<LoggedEntry> {
   const entries: Array<LoggedEntry> = []
-  while (index + entries.length < log.lastIndex) {
+  while (index + entries.length < last) {
     const next = index + 1 + entries.length
-    const read = log.entries(next, log.lastIndex + 1, 1 << 20)
+    const read = log.entries(next, last + 1, 1 << 20)
     if (read.length === 0) {
       const expected = `entry ${next} of range ${log.key.range}`
       throw new StorageCorruption({ path: "journal", offset: 0, expected, actual: "damage" })

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import type { Disk } from "../../src/disk/disk.ts"
 import { DryDisk } from "../../src/doctor/dryDisk.ts"
+import { recordTypes } from "../../src/journal/format.ts"
 import { emptyBytes, utf8 } from "../../src/lib/bytes.ts"
 import {
   makeSoleVoter,
@@ -11,7 +12,9 @@ import {
 } from "../../src/server/quorumLoss.ts"
 import { defaultSettings as settings } from "../../src/server/settings.ts"
 import type { RangeDescriptor, ReplicaRole } from "../../src/types.ts"
+import { SimulatedDisk } from "../sim/simulatedDisk.ts"
 import { records } from "./journalRecords.ts"
+import { LoopNode } from "./loopNode.ts"
 import { Trio } from "./trio.ts"
 
 const ids = [1, 2, 3]
@@ -101,6 +104,44 @@ describe("a quorum lost for good", () => {
     expect(reply._tag === "Value" && reply.value !== undefined).toBe(true)
   })
 
+  test("a single voter that lost an entry to damage goes on without it and what came after", () => {
+    const disk = new SimulatedDisk()
+    const alone = (nowMs: number) => new LoopNode({ disk, settings, nowMs, nodes: [1] })
+    const node = alone(1000)
+    node.untilLeader()
+    for (let i = 0; i < 9; i++) node.answer(node.mutate(`key-${i}`, { put: `value-${i}` }))
+    node.pass(500)
+    node.loop.storage.close()
+    const appends = records(disk).filter(({ type }) => type === recordTypes.append)
+    const place = appends.at(-5)!
+    disk.corrupt(place.path, place.start + 54, 1)
+
+    const stuck = alone(20_000)
+    stuck.pass(3000)
+    expect(stuck.isLeader).toBe(false)
+    stuck.loop.storage.close()
+
+    const founders = [1]
+    const stopped = openStopped({ disk, node: 1, founders, settings, wallMs, ranges: 1 })
+    const surveys = surveyRanges(stopped)
+    const plan = planRecovery({ surveys, survivors: new Set([1]), lost: new Set() })
+    expect(plan.ranges.map(({ descriptor }) => descriptor.id)).toEqual([1])
+    expect(plan.untouched.map(({ id }) => id)).toEqual([0, 2])
+    expect(plan.ranges[0]!.chosen.damagedEntries).toBe(5)
+    for (const { chosen } of plan.ranges) makeSoleVoter(stopped, chosen)
+    stopped.loop.storage.close()
+    disk.loseAllUnsynced()
+
+    const again = alone(40_000)
+    again.untilLeader()
+    const valueOf = (key: string) => {
+      const reply = again.answer(again.read(key))
+      return reply._tag === "Value" && reply.value !== undefined
+    }
+    expect([3, 4].map((i) => valueOf(`key-${i}`))).toEqual([true, false])
+    expect(again.answer(again.mutate("after", { put: "1" }))._tag).toBe("Mutated")
+  })
+
   test("with a survivor on either side of a change of voters both majorities count", () => {
     const plan = (survivors: ReadonlyArray<number>, roles: ReadonlyArray<ReplicaRole>) => {
       const lost = new Set([1, 2, 3, 4].filter((id) => !survivors.includes(id)))
@@ -167,5 +208,14 @@ function survey(
     replicas,
   }
   const { lastIndex = 10, lastTerm = 2 } = fields
-  return { node, replica: node, descriptor, replicas, lastIndex, lastTerm, commitIndex: 5 }
+  return {
+    node,
+    replica: node,
+    descriptor,
+    replicas,
+    lastIndex,
+    lastTerm,
+    commitIndex: 5,
+    damagedEntries: undefined,
+  }
 }
