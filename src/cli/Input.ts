@@ -3,12 +3,16 @@ import { limits } from "../wire/limits.ts"
 import { type CommandEnded, note, usageError } from "./Output.ts"
 import { argumentBytes } from "./textBytes.ts"
 
-/** The bytes of stdin as they are; refused beyond `limitBytes`, so that a wrong pipe does not fill the memory. */
+/**
+ * The bytes of stdin as they are; refused beyond `limitBytes`, so that a wrong pipe does not fill the memory. `slackBytes` more are let through, for somebody
+ * else to refuse.
+ */
 export const readStdin = (
   limitBytes: number,
   what: string,
+  slackBytes = 0,
 ): Effect.Effect<Uint8Array, CommandEnded> =>
-  Effect.promise(() => collectStdin(limitBytes)).pipe(
+  Effect.promise(() => collectStdin(limitBytes + slackBytes)).pipe(
     Effect.flatMap((bytes) =>
       bytes === undefined
         ? Effect.fail(usageError(`stdin holds more than ${limitBytes} bytes, the limit of ${what}`))
@@ -41,7 +45,7 @@ export const readArguments = Effect.fnUntraced(function* (
   const result: Array<Uint8Array> = []
   for (const { name, word } of words) {
     if (word === "-") {
-      result.push(yield* readStdin(limits.valueBytes, "a value"))
+      result.push(yield* readStdin(limits.valueBytes, "a value", 1))
       continue
     }
     const bytes = argumentBytes(word, hex)

@@ -134,11 +134,11 @@ describe("a quorum lost for good", () => {
 
     const again = alone(40_000)
     again.untilLeader()
-    const valueOf = (key: string) => {
+    const isThere = (key: string) => {
       const reply = again.answer(again.read(key))
       return reply._tag === "Value" && reply.value !== undefined
     }
-    expect([3, 4].map((i) => valueOf(`key-${i}`))).toEqual([true, false])
+    expect([3, 4].map((i) => isThere(`key-${i}`))).toEqual([true, false])
     expect(again.answer(again.mutate("after", { put: "1" }))._tag).toBe("Mutated")
   })
 

@@ -44,6 +44,8 @@ interface Order {
 
 const orderUs = 4_000_000
 const attemptUs = 800_000
+/** An entry that was proposed may be committed so long after its order was given up. */
+const settledUs = 4_000_000
 const votersMax = 5
 
 /**
@@ -58,6 +60,8 @@ export class ControlPlane {
   private readonly prng: Prng
   private readonly routes = new RoutingTable()
   private readonly orders = new Map<number, Order>()
+  /** Nodes that an order has named for a new replica of a range, and until when its entry may still come to be. */
+  private readonly named = new Map<string, number>()
   private nextToken = firstControlToken
   private nextRange: RangeId
   private nextReplica: number
@@ -151,7 +155,7 @@ export class ControlPlane {
   /** All that are to be there in the end; `undefined` when the kind of change makes no sense there. */
   private wantedReplicas(
     kind: ChurnKind,
-    { replicas }: RangeDescriptor,
+    { id, replicas }: RangeDescriptor,
   ): ReadonlyArray<ReplicaPlace> | undefined {
     const { prng, world } = this
     // A group that is joint on its way: the order will come too late or too early, and must be refused.
@@ -160,11 +164,18 @@ export class ControlPlane {
       .map((place) => (place.role === "incoming" ? { ...place, role: "voter" as const } : place))
     const voters = present.filter(({ role }) => role === "voter")
     const learners = present.filter(({ role }) => role === "learner")
+    // Two new replicas of a range are not wanted on one node at a time: which of them comes to be is decided by the log, not by their ids.
+    const isNamed = (node: NodeId) => (this.named.get(`${id}/${node}`) ?? 0) > world.now
     const elsewhere = world.nodeIds.filter(
-      (node) => !present.some((place) => place.node === node) && !world.mayBeDamaged(node),
+      (node) =>
+        !present.some((place) => place.node === node) &&
+        !world.mayBeDamaged(node) &&
+        !isNamed(node),
     )
     const added = (role: "voter" | "learner"): ReplicaPlace => {
-      return { node: prng.pick(elsewhere), replica: this.nextReplica++, role }
+      const node = prng.pick(elsewhere)
+      this.named.set(`${id}/${node}`, world.now + orderUs + settledUs)
+      return { node, replica: this.nextReplica++, role }
     }
     const without = (gone: ReplicaPlace) => present.filter((place) => place !== gone)
     switch (kind) {

@@ -290,7 +290,7 @@ const leaseShare = 0.7
 const rareKinds: Partial<Record<FaultKind, number>> = { crashAll: 0.1, diskFull: 0.2, bitFlip: 0.6 }
 
 function drawFaults(prng: Prng, nodes: number): FaultParameters {
-  const flippedNode = prng.chance(0.15) ? prng.int(1, nodes) : undefined
+  const flippedNode = prng.chance(0.25) ? prng.int(1, nodes) : undefined
   const weights = faultKinds.map((kind) => {
     if (kind === "bitFlip" && flippedNode === undefined) return [kind, 0] as const
     const likely = rareKinds[kind] ?? 1
@@ -349,7 +349,7 @@ function drawWorkload(prng: Prng): WorkloadParameters {
     staleShare: prng.chance(0.5) ? 0.4 * prng.float() : 0,
     boundedShare: prng.pick([0, 0.5, 1]),
     floorShare: prng.pick([0, 0.5]),
-    anyReplicaShare: prng.chance(0.5) ? 0.5 * prng.float() : 0,
+    anyReplicaShare: prng.chance(0.6) ? 0.8 * prng.float() : 0,
     answerLossRate: prng.chance(0.4) ? prng.logUniform(0.01, 0.5) : 0,
     doubleSendRate: prng.chance(0.5) ? prng.logUniform(0.005, 0.2) : 0,
   }
