@@ -86,7 +86,7 @@ export const defaultSettings: StoreSettings = {
   electionTicksMin: 10,
   electionTicksMax: 20,
   voteSilenceMs: 300,
-  leaseMs: 0,
+  leaseMs: 240,
   clockSlipMs: 20,
   readRetryMs: 120,
   preVote: true,

@@ -19,6 +19,7 @@ const settings: StoreSettings = {
   ...defaultSettings,
   tickMs: 5,
   voteSilenceMs: 10,
+  leaseMs: 0,
   electionTicksMin: 4,
   electionTicksMax: 8,
   retentionBytes: 0,

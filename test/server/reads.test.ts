@@ -201,7 +201,7 @@ describe("who may answer a linearizable read", () => {
   })
 
   test("pitfall 18: a leader that is cut off answers no read that came after that", () => {
-    const trio = new Trio()
+    const trio = new Trio({ leaseMs: 0 })
     const old = trio.leader()
     trio.put("a", "1")
     // The round of an earlier read must not confirm a later one.
@@ -273,7 +273,7 @@ describe("who may answer a linearizable read", () => {
 
 describe("reads and splits", () => {
   test("pitfall 37: a read whose index was taken before a split, and that comes up after it, is answered with the new bounds", () => {
-    const trio = new Trio()
+    const trio = new Trio({ leaseMs: 0 })
     for (const key of ["a", "b", "c", "d"]) trio.put(key, key)
     const leader = trio.leader()
     trio.loses = (_, __, message) => raftTag(message) === "HeartbeatResponse"

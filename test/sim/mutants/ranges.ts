@@ -1,11 +1,9 @@
 import type { JournalGroup } from "../../../src/journal/group.ts"
-import { entryKinds } from "../../../src/raft/message.ts"
 import type { RangeMachine } from "../../../src/server/apply.ts"
 import { firstIndex, firstTerm, ReplicaOpener } from "../../../src/server/openReplicas.ts"
-import { Replica } from "../../../src/server/replica.ts"
 import { ReplicaSet } from "../../../src/server/replicaSet.ts"
 import { SessionTable } from "../../../src/server/sessions.ts"
-import { type Mutant, together, withMethod } from "./mutant.ts"
+import { type Mutant, withMethod } from "./mutant.ts"
 
 class LostAtSplit extends SessionTable {
   override copyTo(): void {}
@@ -65,45 +63,5 @@ export const graveOpened: Mutant = {
     ReplicaSet,
     "isBuried",
     () => () => false,
-  ),
-}
-
-interface OpenReplica {
-  readonly proposed: Map<number, { term: number }>
-  proposedCount: number
-}
-
-type Apply = Parameters<Replica["applyEntry"]>
-type Drop = Parameters<Replica["dropLeadership"]>
-
-export const waitersByIndex: Mutant = {
-  name: "AQ",
-  title:
-    "who waits is answered by whatever entry is applied at its index, whoever led then (pitfall 10)",
-  plant: together(
-    withMethod<OpenReplica, Apply, void>(
-      Replica,
-      "applyEntry",
-      (applyEntry) =>
-        function (entry, answer, giveUp) {
-          const waiting = this.proposed.get(entry.index)
-          const isAnother = waiting !== undefined && waiting.term !== entry.term
-          if (isAnother && entry.kind === entryKinds.commands) waiting.term = entry.term
-          applyEntry.call(this, entry, answer, giveUp)
-        },
-    ),
-    withMethod<OpenReplica, Drop, void>(
-      Replica,
-      "dropLeadership",
-      (dropLeadership) =>
-        function (giveUp, refuse) {
-          const kept = [...this.proposed]
-          const count = this.proposedCount
-          this.proposed.clear()
-          dropLeadership.call(this, giveUp, refuse)
-          for (const [index, waiting] of kept) this.proposed.set(index, waiting)
-          this.proposedCount = count
-        },
-    ),
   ),
 }

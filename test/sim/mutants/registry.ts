@@ -34,7 +34,6 @@ import {
   retryAppliedAgain,
   sessionsLostAtSplit,
   sessionsLostInSnapshot,
-  waitersByIndex,
 } from "./ranges.ts"
 import {
   floorIgnored,
@@ -95,7 +94,6 @@ export const mutants: ReadonlyArray<Mutant> = [
   retryAppliedAgain,
   replayedSplitResets,
   graveOpened,
-  waitersByIndex,
   directoryNotSynced,
   tableNotSynced,
   voteBeforeSync,
