@@ -10,8 +10,7 @@ const regressionSeeds = [
   8, 13, 20, 26, 52, 61, 69, 371, 1005, 1106, 11367, 21970, 348112448887, 793435453379,
 ]
 
-/** A small share: seeds take a second each now. The volume is run by `npm run sim -- --hunt N`. */
-const freshCount = 12
+const freshCount = 60
 
 function failures(outcomes: ReadonlyArray<Outcome>): ReadonlyArray<string> {
   return outcomes.flatMap(({ seed, violation }) =>
