@@ -256,11 +256,22 @@ export abstract class Replica {
     if (term > this.currentTerm) {
       this.currentTerm = term
       this.vote = 0
+      this.takeBackAcknowledgements()
     }
     this.currentRole = "follower"
     this.currentLeader = leader
     if (before !== "follower") this.drawElectionTimeout()
     if (before === "leader") this.leadershipLost()
+  }
+
+  /**
+   * Acknowledgements of an earlier term that were not handed out yet: the next leader may truncate what they speak of before it is ever written, so
+   * that they would promise what no disk has held.
+   */
+  protected takeBackAcknowledgements(): void {
+    this.messagesAfterPersist = this.messagesAfterPersist.filter(
+      (message) => message._tag !== "AppendResponse" || !message.accepted,
+    )
   }
 
   /** Asks for votes without a new term (Raft thesis 9.6). */

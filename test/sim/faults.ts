@@ -273,7 +273,10 @@ export class Faults {
 
   private restartLater(node: SimulatedNode): void {
     if (this.stopped) {
-      this.world.schedule(this.world.now + 1_000, () => node.start(false))
+      this.world.schedule(this.world.now + 1_000, () => {
+        // Healing may have started it by then.
+        if (!node.isUp && !node.isBroken) node.start(false)
+      })
       return
     }
     this.later(this.drawDuration(), () => {
