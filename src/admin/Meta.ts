@@ -84,8 +84,8 @@ export class Meta {
     return Effect.asVoid(this.client.delete(system, key))
   }
 
-  /** The next id of a kind, never given out before. One that is not used in the end is lost. */
-  readonly nextId = Effect.fnUntraced(function* (this: Meta, counter: Counter) {
+  /** The next id of a kind, never given out before; with `count` the first of as many that follow each other. One that is not used in the end is lost. */
+  readonly nextId = Effect.fnUntraced(function* (this: Meta, counter: Counter, count = 1) {
     const key = `counter/${counter}`
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       const found = yield* this.client.get(system, key)
@@ -93,7 +93,7 @@ export class Meta {
       if (!found.found || last === undefined) {
         return yield* new Overloaded({ what: "the cluster, which is still being founded," })
       }
-      if (yield* this.set(key, `${last + 1}`, found.version)) return last + 1
+      if (yield* this.set(key, `${last + count}`, found.version)) return last + 1
     }
     return yield* new Overloaded({ what: `the queue for ${key}` })
   })

@@ -6,9 +6,9 @@ import { cutsOf } from "./cuts.ts"
 import { invalid, namespaceKey } from "./Meta.ts"
 import { type LedRange, liveNodes, type Plane, pause, rangesOf, refreshAll } from "./Plane.ts"
 import { loadsOf, placeVoters } from "./placement.ts"
-import { cutAt } from "./Ranges.ts"
+import { cutAtAll } from "./Ranges.ts"
 import { reshape } from "./Reshape.ts"
-import { votersOf } from "./reshaping.ts"
+import { nextStep, votersOf } from "./reshaping.ts"
 import type { NewNamespace } from "./verbs.ts"
 
 const replicasDefault = 3
@@ -19,8 +19,7 @@ const replicasDefault = 3
  */
 export const createNamespace = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
   const record = yield* claim(plane, asked)
-  const cuts = cutsOf(record)
-  for (const cut of cuts) yield* cutAt(plane, cut)
+  yield* cutAtAll(plane, cutsOf(record))
   const candidates = yield* liveNodes(plane)
   const all = yield* rangesOf(plane)
   const loads = loadsOf(all.map(({ descriptor }) => descriptor))
@@ -31,7 +30,10 @@ export const createNamespace = Effect.fnUntraced(function* (plane: Plane, asked:
     const placing = { candidates, loads, keep: [], present: voters, count: record.replicas }
     const wanted = placeVoters(placing)
     for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
-    yield* reshape(plane, descriptor.id, () => wanted)
+    // Nearly all lie well already, and reshaping looks at every range of the cluster.
+    if (nextStep(descriptor, wanted)._tag !== "Done") {
+      yield* reshape(plane, descriptor.id, () => wanted)
+    }
   }
   yield* spreadLeaders(plane, record.id)
   yield* plane.meta.changeNamespace(record.name, (present) =>

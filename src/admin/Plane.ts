@@ -1,9 +1,9 @@
 import { Effect } from "effect"
 import type { ClientShape } from "../client/Client.ts"
 import type { KvorumError } from "../Errors.ts"
-import { containsPosition, tilingOf } from "../server/directory.ts"
+import { tilingOf } from "../server/directory.ts"
 import type { ControlShape } from "../server/StoreService.ts"
-import type { NodeId, Position, RangeDescriptor, RangeId } from "../types.ts"
+import type { NodeId, RangeDescriptor, RangeId } from "../types.ts"
 import { invalid, type Meta } from "./Meta.ts"
 import type { Candidate } from "./placement.ts"
 import { verbs } from "./verbs.ts"
@@ -45,16 +45,6 @@ export const rangeOf = Effect.fnUntraced(function* (plane: Plane, id: RangeId) {
   const found = ranges.find(({ descriptor }) => descriptor.id === id)
   if (found === undefined) return yield* invalid(`there is no range ${id}`)
   return found
-})
-
-/** The one that holds a position; waits until somebody knows it. */
-export const rangeAt = Effect.fnUntraced(function* (plane: Plane, position: Position) {
-  for (;;) {
-    const ranges = yield* rangesOf(plane)
-    const found = ranges.find(({ descriptor }) => containsPosition(descriptor, position))
-    if (found !== undefined) return found
-    yield* pause
-  }
 })
 
 /** Members that answer now: those that may take a replica. */

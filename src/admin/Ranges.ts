@@ -3,8 +3,9 @@ import { toHex } from "../lib/bytes.ts"
 import { metaRange } from "../server/bootstrap.ts"
 import { containsPosition, rangeAsJson } from "../server/directory.ts"
 import type { NodeId, Position, RangeDescriptor, RangeId } from "../types.ts"
+import { middleCuts } from "./cuts.ts"
 import { invalid } from "./Meta.ts"
-import { liveNodes, type Plane, pause, rangeAt, rangeOf, rangesOf } from "./Plane.ts"
+import { liveNodes, type Plane, pause, rangeOf, rangesOf } from "./Plane.ts"
 import { reshape, type Wish } from "./Reshape.ts"
 import { votersOf } from "./reshaping.ts"
 
@@ -41,16 +42,34 @@ export const splitRange = Effect.fnUntraced(function* (
   return { left: id, right: child }
 })
 
-/** Makes sure that a range begins at this position. */
-export const cutAt = Effect.fnUntraced(function* (plane: Plane, at: Position) {
+/** Splits under way at a time while ranges are cut in bulk. */
+const splitsAtOnce = 8
+
+/**
+ * Makes sure that a range begins at each of these positions. Every round halves: each range that holds some of them is cut at the middle one, so that the number of
+ * rounds, each of which looks at all ranges once, grows with the logarithm of the number of cuts.
+ */
+export const cutAtAll = Effect.fnUntraced(function* (plane: Plane, cuts: ReadonlyArray<Position>) {
   for (;;) {
-    const { descriptor } = yield* rangeAt(plane, at)
-    if (toHex(descriptor.start) === toHex(at)) return
-    const child = yield* plane.meta.nextId("range")
-    const { id, boundsVersion } = descriptor
-    yield* plane.client
-      .changeRange(id, { _tag: "Split", boundsVersion, at, child })
-      .pipe(Effect.catchTag("RangeMoved", () => pause))
+    const ranges = yield* rangesOf(plane)
+    const { due, unknown } = middleCuts(
+      ranges.map(({ descriptor }) => descriptor),
+      cuts,
+    )
+    if (due.length === 0) {
+      if (!unknown) return
+      yield* pause
+      continue
+    }
+    const first = yield* plane.meta.nextId("range", due.length)
+    yield* Effect.forEach(
+      due,
+      ({ descriptor: { id, boundsVersion }, at }, i) =>
+        plane.client
+          .changeRange(id, { _tag: "Split", boundsVersion, at, child: first + i })
+          .pipe(Effect.catchTag("RangeMoved", () => pause)),
+      { concurrency: splitsAtOnce, discard: true },
+    )
   }
 })
 

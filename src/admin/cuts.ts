@@ -1,7 +1,8 @@
-import { concatBytes } from "../lib/bytes.ts"
+import { compareBytes, concatBytes } from "../lib/bytes.ts"
 import { namespaceStart, slotStart } from "../lib/position.ts"
 import { slotCount } from "../lib/slot.ts"
-import type { NamespaceId, Position } from "../types.ts"
+import { containsPosition } from "../server/directory.ts"
+import type { NamespaceId, Position, RangeDescriptor } from "../types.ts"
 
 /**
  * Where the ranges of a new namespace begin, its own beginning first; then where the next one begins. A `hash` namespace is cut into equal runs of slots,
@@ -20,4 +21,29 @@ export function cutsOf(namespace: {
     return concatBytes(namespaceStart(id), Uint8Array.of(first >>> 8, first & 255))
   })
   return [namespaceStart(id), ...inner, namespaceStart(id + 1)]
+}
+
+export interface DueCut {
+  readonly descriptor: RangeDescriptor
+  readonly at: Position
+}
+
+/**
+ * Of the cuts that no range begins with yet, the middle one of each range that holds some. `unknown`: a cut lies in none of these ranges. `cuts` are in order, and
+ * so are the ranges.
+ */
+export function middleCuts(
+  ranges: ReadonlyArray<RangeDescriptor>,
+  cuts: ReadonlyArray<Position>,
+): { readonly due: ReadonlyArray<DueCut>; readonly unknown: boolean } {
+  const due: Array<DueCut> = []
+  let held = 0
+  for (const descriptor of ranges) {
+    const within = cuts.filter((cut) => containsPosition(descriptor, cut))
+    held += within.length
+    const open = within.filter((cut) => compareBytes(cut, descriptor.start) !== 0)
+    const at = open[open.length >> 1]
+    if (at !== undefined) due.push({ descriptor, at })
+  }
+  return { due, unknown: held < cuts.length }
 }

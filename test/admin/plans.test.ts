@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test"
-import { cutsOf } from "../../src/admin/cuts.ts"
+import { cutsOf, middleCuts } from "../../src/admin/cuts.ts"
 import { votersWithout } from "../../src/admin/Nodes.ts"
 import { loadsOf, placeVoters } from "../../src/admin/placement.ts"
 import { heirOf, nextStep, votersOf, withLearners } from "../../src/admin/reshaping.ts"
@@ -130,6 +130,36 @@ describe("cutting out a namespace", () => {
       "00000008",
     ])
     expect(cutsOf({ id: 7, partitioning: "ordered", ranges: 2 }).map(toHex)[1]).toBe("000000078000")
+  })
+
+  test("are made in rounds that halve, and wait for what no node knows yet", () => {
+    const cuts = cutsOf({ id: 7, partitioning: "hash", ranges: 1000 })
+    const whole = {
+      ...rangeOf([1, "voter"]),
+      id: 1,
+      start: Uint8Array.of(0),
+      end: new Uint8Array(0),
+    }
+    let ranges: ReadonlyArray<RangeDescriptor> = [whole]
+    let rounds = 0
+    for (; ; rounds++) {
+      const { due, unknown } = middleCuts(ranges, cuts)
+      expect(unknown).toBe(false)
+      if (due.length === 0) break
+      ranges = ranges.flatMap((range) => {
+        const at = due.find(({ descriptor }) => descriptor === range)?.at
+        return at === undefined
+          ? [range]
+          : [
+              { ...range, end: at },
+              { ...range, start: at },
+            ]
+      })
+    }
+    expect(rounds).toBe(10)
+    expect(ranges.map(({ start }) => toHex(start))).toEqual(["00", ...cuts.map(toHex)])
+    expect(middleCuts(ranges, cuts)).toEqual({ due: [], unknown: false })
+    expect(middleCuts(ranges.slice(0, -1), cuts)).toEqual({ due: [], unknown: true })
   })
 })
 
