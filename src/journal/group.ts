@@ -217,6 +217,15 @@ export class JournalGroup extends GroupState {
     batch.record(this.fields(recordTypes.reset, 0, { index, term }, 0))
   }
 
+  /** The log is dropped although nothing stands for it: whoever looks for a vote or counts on this replica has to reach its end all the same (`voteFloor`). */
+  forsake(): void {
+    const { promised, ownEnd } = this
+    this.resetTo(0, 0)
+    this.state = { ...this.state, commit: 0 }
+    this.writeHardState()
+    this.keepFloor(promised === undefined || reaches(ownEnd, promised) ? ownEnd : promised)
+  }
+
   /** The replica is gone, and nothing of it counts any more. The handle is of no further use. */
   destroy(): void {
     const batch = this.touch()

@@ -47,6 +47,9 @@ interface Repair {
 
 const retryMs = 200
 const retryMaxMs = 5000
+/** Some 20 s without any progress: whoever could help is down, or has nothing. */
+const hopelessTries = 8
+const tellMs = 1000
 /** Entries that stood next to a gap and turned out to be others' leavings are given up so many at a time. */
 const disownedAtOnce = 64
 
@@ -70,6 +73,8 @@ const disownedAtOnce = 64
 export class HoleFilling {
   private readonly host: HoleHost
   private readonly repairs = new Map<Replica, Repair>()
+  /** When a leader was last told of a loss; weak, as replicas come and go. */
+  private readonly toldAtMs = new WeakMap<Replica, MonotonicMs>()
   private sequence: number
 
   constructor(host: HoleHost) {
@@ -81,13 +86,36 @@ export class HoleFilling {
     return this.repairs.get(replica)?.state ?? "whole"
   }
 
+  /** It misses entries that no other replica has, or that none has shown for a long time. */
+  isHopeless(replica: Replica): boolean {
+    const repair = this.repairs.get(replica)
+    return repair !== undefined && (repair.state === "unfillable" || repair.tries >= hopelessTries)
+  }
+
   /** Call at every tick, with all replicas of the node. */
   tick(replicas: ReadonlyArray<Replica>): void {
     for (const replica of replicas) {
       const { log } = replica
       if (log.isUnsure || log.missingCount > 0 || this.repairs.has(replica)) this.advance(replica)
+      else if (log.voteFloor !== undefined) this.tellLoss(replica)
     }
     if (this.repairs.size > replicas.length) this.forgetGone(replicas)
+  }
+
+  /** Its log ends before what it has acknowledged, with nothing to fill: the leader, who may count on that, is told to send it again. */
+  private tellLoss(replica: Replica): void {
+    const { raft, log, machine, range } = replica
+    const { leader } = raft
+    const node = leader === undefined ? undefined : replica.nodeOf(leader)
+    if (leader === undefined || node === undefined) return
+    const nowMs = this.host.clock.monotonicMs
+    if (nowMs - (this.toldAtMs.get(replica) ?? -retryMaxMs) < tellMs) return
+    this.toldAtMs.set(replica, nowMs)
+    this.host.send(node, {
+      ...{ _tag: "EntriesWanted", range, from: machine.replica, to: leader },
+      ...{ sequence: this.sequence++, first: 0, last: 0, anchor: { index: 0, term: 0 } },
+      readableTo: Math.max(machine.appliedIndex, log.lastReadable),
+    })
   }
 
   private forgetGone(replicas: ReadonlyArray<Replica>): void {

@@ -26,6 +26,8 @@ export interface LifeHost {
   learn(descriptor: RangeDescriptor): void
   /** The replica goes away: everything that waits on it is answered. */
   abandon(replica: Replica): void
+  /** It misses entries that it cannot hope for any more. */
+  isHopeless(replica: Replica): boolean
 }
 
 /** Why a replica is to go. */
@@ -144,7 +146,9 @@ export class RangeLife {
     // A voter without data may be the one whose vote lets a leader be that sends it some.
     const isAsked =
       isFromLeader || (message._tag === "Raft" && message.message._tag === "VoteRequest")
-    if (!isAsked || !host.set.mayCreate(range, ids.to)) return undefined
+    if (!isAsked) return undefined
+    host.set.giveUpAwaited(range, (replica) => host.isHopeless(replica))
+    if (!host.set.mayCreate(range, ids.to)) return undefined
     if (host.set.sorted.filter((replica) => replica.isEmpty).length >= emptyMax) return undefined
     return host.set.createEmpty(range, ids.to, nowMs)
   }

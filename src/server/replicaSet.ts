@@ -18,7 +18,8 @@ import { buries } from "./tombstone.ts"
  *
  * A split makes the child at apply, in memory: its state key is sealed with its parent's, its log begins in the journal. After a crash the engine may be older
  * than the split while the journal holds the child's log already. Such a log waits (`awaited`) until its parent has replayed the split. That it exists proves
- * that the split was committed, so the parent replays it without being told, and takes no snapshot and no grave before it has.
+ * that the split was committed, so the parent replays it without being told, and takes no snapshot and no grave before it has. Where damage keeps the parent from it
+ * for good, the log is given up when somebody of the child's group writes: what is left is an empty replica, bound by all that it had promised (`voteFloor`).
  *
  * Invariants:
  * - intervals of replicas on a node are disjoint; an empty replica has none;
@@ -31,6 +32,8 @@ export class ReplicaSet {
   readonly dying = new Map<RangeId, Replica>()
   /** Logs whose range is made by a split that is replayed still. */
   readonly awaited = new Map<RangeId, ReplicaId>()
+  /** Of each awaited range: the one whose log has its split; or all those that may have it, where damage has taken entries. */
+  private readonly makers = new Map<RangeId, ReadonlyArray<RangeId>>()
   private inOrder: ReadonlyArray<Replica> = []
   private withDying: ReadonlyArray<Replica> = []
   /** Until then a child could have followed a leader just before this start, without a trace in the journal. */
@@ -39,6 +42,8 @@ export class ReplicaSet {
   private readonly opener: ReplicaOpener
   /** By range: the last split in its log that is known to have been applied once. */
   private readonly replayed = new Map<RangeId, LogIndex>()
+  /** By range: the last entry missing from its log, which may be a split. */
+  private readonly lastMissing = new Map<RangeId, LogIndex>()
 
   /** Opens what the directory holds, or what bootstrap places here. Throws `StorageCorruption`. */
   constructor(options: StoreLoopOptions, storage: Storage) {
@@ -114,13 +119,23 @@ export class ReplicaSet {
         index <= log.lastIndex;
         index++
       ) {
-        const [entry] = log.entries(index, index + 1, 1)
+        const entry =
+          log.firstMissing(index) === index ? undefined : log.entries(index, index + 1, 1)[0]
+        if (entry === undefined) this.lastMissing.set(range, index)
         if (entry?.kind !== entryKinds.split) continue
+        const { child } = decodeSplit(entry.data)
         // The first that names the child: one after it can be a proposal that was never committed.
-        if (wanted.delete(decodeSplit(entry.data).child)) this.replayed.set(range, index)
+        if (!wanted.delete(child)) continue
+        this.replayed.set(range, index)
+        this.makers.set(child, [range])
       }
     }
     for (const range of wanted) {
+      const makers = [...this.lastMissing.keys()].filter((maker) => maker !== range)
+      if (makers.length > 0) {
+        this.makers.set(range, makers)
+        continue
+      }
       throw new StorageCorruption({
         path: "journal",
         offset: 0,
@@ -136,10 +151,37 @@ export class ReplicaSet {
    */
   replays(range: RangeId): boolean {
     const replica = this.byRange.get(range)
-    const index = this.replayed.get(range)
-    if (replica === undefined || index === undefined) return false
-    if (replica.isEmpty || replica.damage !== undefined) return false
-    return replica.machine.appliedIndex < index
+    if (replica === undefined || replica.isEmpty || replica.damage !== undefined) return false
+    const index = Math.max(this.replayed.get(range) ?? 0, this.lastMissing.get(range) ?? 0)
+    if (replica.machine.appliedIndex >= index) return false
+    return [...this.awaited.keys()].some((child) => this.makers.get(child)?.includes(range))
+  }
+
+  /**
+   * A replica of an awaited range's group writes. When no range here can replay the split that makes it, its log is given up: where it ended, its term and its
+   * vote still bind the empty replica that may be made in its place. `isHopeless`: a replica misses entries that nobody has.
+   */
+  giveUpAwaited(range: RangeId, isHopeless: (replica: Replica) => boolean): void {
+    const replica = this.awaited.get(range)
+    if (replica === undefined || this.mayBeMade(range, isHopeless)) return
+    this.storage.journal.group({ range, replica }).forsake()
+    this.storage.note(
+      `range ${range}, replica ${replica}: damage keeps the split that makes it from being replayed; it waits for a snapshot`,
+    )
+    this.arrived(range)
+  }
+
+  private mayBeMade(range: RangeId, isHopeless: (replica: Replica) => boolean): boolean {
+    return (this.makers.get(range) ?? []).some((maker) => {
+      if (this.awaited.has(maker)) return this.mayBeMade(maker, isHopeless)
+      const replica = this.byRange.get(maker)
+      return replica !== undefined && this.replays(maker) && !isHopeless(replica)
+    })
+  }
+
+  private arrived(range: RangeId): void {
+    this.awaited.delete(range)
+    this.makers.delete(range)
   }
 
   // ---- Coming
@@ -189,7 +231,7 @@ export class ReplicaSet {
       return this.fill(present, child, nowMs)
     }
     const isNew = !this.awaited.has(range) && nowMs >= this.silentUntilMs
-    this.awaited.delete(range)
+    this.arrived(range)
     const committed = this.replayed.get(range) ?? 0
     const opened = this.opener.open(child, { nowMs, isNew, committed })
     this.add(opened)
@@ -234,6 +276,7 @@ export class ReplicaSet {
     this.byRange.delete(replica.range)
     // What it had to replay is not its successor's.
     this.replayed.delete(replica.range)
+    this.lastMissing.delete(replica.range)
     this.dying.set(replica.range, replica)
     this.sort()
   }

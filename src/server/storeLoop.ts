@@ -317,6 +317,10 @@ export class StoreLoop {
     this.queue.answer(reply)
   }
 
+  isHopeless(replica: Replica): boolean {
+    return this.holes.isHopeless(replica)
+  }
+
   receiptOf(replica: Replica, entry: { readonly index: LogIndex; readonly term: Term }): Receipt {
     return this.queue.receiptOf(replica, entry)
   }

@@ -9,6 +9,7 @@ export interface Place {
   readonly batchEnd: number
   readonly start: number
   readonly type: number
+  readonly range: number
   readonly index: number
 }
 
@@ -29,8 +30,9 @@ export function records(disk: SimulatedDisk): ReadonlyArray<Place> {
       let start = span.offset + batchHeaderBytes
       while (start < span.end) {
         const type = bytes[start + 8] as number
+        const range = view.getUint32(start + 12, true)
         const index = view.getUint32(start + 28, true)
-        found.push({ path, batchStart: span.offset, batchEnd: span.end, start, type, index })
+        found.push({ path, batchStart: span.offset, batchEnd: span.end, start, type, range, index })
         start += view.getUint32(start + 4, true)
       }
     }

@@ -1,17 +1,23 @@
 import { describe, expect, test } from "bun:test"
+import { recordTypes } from "../../src/journal/format.ts"
 import { compareBytes, utf8 } from "../../src/lib/bytes.ts"
 import { hashPosition } from "../../src/lib/position.ts"
 import { dataEnd, dataKey } from "../../src/server/engineKeys.ts"
+import type { SimulatedDisk } from "../sim/simulatedDisk.ts"
+import { records } from "./journalRecords.ts"
 import { LoopCluster, unflushed } from "./loopCluster.ts"
 import { outcomeOf } from "./loopNode.ts"
 
 const keys = (count: number) => Array.from({ length: count }, (_, i) => `key${i}`)
 
+function inOrder(names: ReadonlyArray<string>): ReadonlyArray<string> {
+  const place = (name: string) => hashPosition(1, utf8(name))
+  return [...names].sort((left, right) => compareBytes(place(left), place(right)))
+}
+
 /** The key that leaves as many on either side. */
 function middleOf(names: ReadonlyArray<string>): string {
-  const place = (name: string) => hashPosition(1, utf8(name))
-  const sorted = [...names].sort((left, right) => compareBytes(place(left), place(right)))
-  return sorted[Math.floor(sorted.length / 2)] as string
+  return inOrder(names)[Math.floor(names.length / 2)] as string
 }
 
 describe("a range that splits", () => {
@@ -184,6 +190,67 @@ describe("pitfall 38: a split that replicas apply at different times", () => {
       cluster.expectWhole()
     },
   )
+})
+
+describe("a split that damage has put out of reach", () => {
+  // Range 1's log lies in the journal as: puts, the split, the child's log. What is taken of it: a put before the split, or the split itself.
+  for (const [what, isTaken] of [
+    [
+      "an entry before it",
+      (type: number, index: number, split: number) =>
+        type === recordTypes.append && index === split - 5,
+    ],
+    [
+      "its own entry",
+      (type: number, index: number, split: number) =>
+        type === recordTypes.append && index === split,
+    ],
+  ] as const) {
+    test(`${what}: with nobody left who has it, snapshots bring both halves, and the child's votes stay bound`, () => {
+      const cluster = new LoopCluster({
+        settings: { ...unflushed, retainedEntries: 0, journalBytesPerSeal: 4096 },
+      })
+      cluster.pass(500)
+      const id = [1, 2, 3].find((each) => each !== cluster.untilLeader(1).id) as number
+      const { storage } = cluster.node(id).loop
+      storage.wantsSeal = () => false
+      for (const key of [...keys(20), ...keys(150)]) cluster.put(key, "1")
+      cluster.pass(500)
+      expect(cluster.split(1, 20, middleOf(keys(20)))?._tag).toBe("Changed")
+      cluster.until("it has split", () => cluster.replica(id, 20)?.raft.lastIndex === 2)
+      cluster.pass(100)
+      const split = cluster.replica(id, 1)?.machine.appliedIndex ?? 0
+      const promised = cluster.replica(id, 20)?.log.lastIndex ?? 0
+      cluster.crash(id)
+      // The child's leader has no reason to send anything: it counts on what this node has acknowledged.
+      for (let round = 0; round < 8; round++) {
+        for (const key of inOrder(keys(20)).slice(0, 10))
+          cluster.put(key, `${round}`.padEnd(300, "."))
+      }
+      cluster.until("the others' logs are short", () => {
+        return (cluster.leader(1)?.loop.replicas.get(1)?.log.firstIndex ?? 0) > split + 2
+      })
+      const disk = cluster.disks.get(id) as SimulatedDisk
+      const places = records(disk).filter(
+        ({ range, type, index }) => range === 1 && isTaken(type, index, split),
+      )
+      expect(places).not.toEqual([])
+      for (const { path, start } of places) disk.corrupt(path, start + 54, 1)
+      const node = cluster.start(id)
+      expect([...node.loop.set.awaited]).toEqual([[20, id]])
+      cluster.until(
+        "an empty one takes the child's place",
+        () => cluster.replica(id, 20) !== undefined,
+        10_000,
+      )
+      if (cluster.replica(id, 20)?.isEmpty) {
+        expect(cluster.replica(id, 20)?.log.voteFloor?.index).toBeGreaterThanOrEqual(promised)
+      }
+      cluster.until("both are there", () => cluster.isSettled, 60_000)
+      cluster.expectWhole()
+      expect(cluster.replica(id, 20)?.log.voteFloor).toBeUndefined()
+    }, 60_000)
+  }
 })
 
 test("a replica that was no member at the split, by a state from before it was one, keeps nothing of the other half", () => {
