@@ -1,9 +1,7 @@
-import { existsSync, mkdirSync } from "node:fs"
-import { join } from "node:path"
 import { Context, Effect, Layer, Schedule } from "effect"
 import { Client } from "../client/Client.ts"
-import { DirectoryInUse, DirectoryLock } from "../disk/DirectoryLock.ts"
-import { FileDisk } from "../disk/FileDisk.ts"
+import { DataDirectories } from "../disk/DataDirectory.ts"
+import { DirectoryInUse } from "../disk/DirectoryLock.ts"
 import { directoryFromJson } from "../server/directory.ts"
 import { keepDirectory } from "../server/directoryCache.ts"
 import { Identity, IdentityMismatch, readIdentity } from "../server/Identity.ts"
@@ -42,13 +40,13 @@ const enter = Effect.fnUntraced(function* (options: JoiningOptions) {
   const { dataDirectory } = options
   const attempt = <A>(work: () => A) =>
     Effect.try({ try: work, catch: (error) => explain(dataDirectory, error) })
-  yield* attempt(() => mkdirSync(dataDirectory, { recursive: true, mode: 0o700 }))
-  yield* Effect.acquireRelease(
-    attempt(() => DirectoryLock.acquire(dataDirectory)),
-    (lock) => Effect.sync(() => lock.release()),
+  const directories = yield* DataDirectories
+  yield* attempt(() => directories.make(dataDirectory))
+  const { disk } = yield* Effect.acquireRelease(
+    attempt(() => directories.acquire(dataDirectory)),
+    (directory) => Effect.sync(() => directory.release()),
   )
-  const disk = new FileDisk(dataDirectory)
-  if (existsSync(join(dataDirectory, "IDENTITY"))) {
+  if (disk.exists("IDENTITY")) {
     const { node, nodes } = yield* attempt(() => readIdentity(disk, dataDirectory))
     if (nodes.length === 0) return node
     return yield* new NodeFailed({

@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from "node:crypto"
+import { createHash } from "node:crypto"
 import { Data, Schema } from "effect"
 import { type Disk, DiskError } from "../disk/disk.ts"
 import { text } from "../lib/bytes.ts"
@@ -74,7 +74,7 @@ export class Identity {
         format: identityFormat,
         clusterId: createHash("sha256").update(options.members).digest("hex").slice(0, 32),
         node,
-        incarnation: randomUUID(),
+        incarnation: crypto.randomUUID(),
         nodes,
         peers: {},
       })
@@ -103,7 +103,7 @@ export class Identity {
       const { incarnation } = JSON.parse(text(bytes)) as { readonly incarnation: string }
       return incarnation
     }
-    const incarnation = randomUUID()
+    const incarnation = crypto.randomUUID()
     writeChecked(disk, joiningFile, { incarnation })
     return incarnation
   }

@@ -1,7 +1,7 @@
 import { Clock, Context, Data, Deferred, Effect, Layer } from "effect"
-import { DirectoryInUse, DirectoryLock } from "../disk/DirectoryLock.ts"
+import { DataDirectories } from "../disk/DataDirectory.ts"
+import { DirectoryInUse } from "../disk/DirectoryLock.ts"
 import { DiskError } from "../disk/disk.ts"
-import { FileDisk } from "../disk/FileDisk.ts"
 import { Prng } from "../lib/prng.ts"
 import type { NodeId } from "../types.ts"
 import { bootstrapDescriptors } from "./bootstrap.ts"
@@ -88,13 +88,15 @@ function explain(directory: string, error: unknown): NodeFailed {
   return new NodeFailed({ detail: `${directory}: ${message}`, cause: error })
 }
 
-const lockDirectory = (directory: string) =>
+const acquireDirectory = (path: string) =>
   Effect.acquireRelease(
-    Effect.try({
-      try: () => DirectoryLock.acquire(directory),
-      catch: (error) => explain(directory, error),
-    }),
-    (lock) => Effect.sync(() => lock.release()),
+    Effect.flatMap(DataDirectories, (directories) =>
+      Effect.try({
+        try: () => directories.acquire(path),
+        catch: (error) => explain(path, error),
+      }),
+    ),
+    (directory) => Effect.sync(() => directory.release()),
   )
 
 const startWorker = (driver: StoreDriver, root: string) =>
@@ -114,8 +116,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   const { dataDirectory, node, members } = options
   const settings = options.settings ?? defaultSettings
   const clock = yield* Clock.Clock
-  yield* lockDirectory(dataDirectory)
-  const disk = new FileDisk(dataDirectory)
+  const directory = yield* acquireDirectory(dataDirectory)
+  const { disk } = directory
   const self = members.find((member) => member.node === node)
   if (self === undefined) {
     return yield* new NodeFailed({ detail: `n${node} is not among the members of the cluster` })
@@ -155,7 +157,7 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   const lanes = new Map<Lane, JobWorker>()
   const driver = new StoreDriver({
     loop,
-    absolutePath: (path) => disk.absolutePath(path),
+    openJournal: (path) => directory.openJournal(path),
     ports: {
       readClock,
       send: (to, message) => link.transport?.send(to, encodePeerMessage, message),

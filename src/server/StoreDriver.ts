@@ -1,4 +1,4 @@
-import { closeSync, fdatasync, openSync, writeSync } from "node:fs"
+import type { OpenJournal } from "../disk/DataDirectory.ts"
 import { DiskError } from "../disk/disk.ts"
 import type { JournalWrite } from "../journal/journal.ts"
 import type { NodeId } from "../types.ts"
@@ -31,12 +31,12 @@ export interface DriverPorts {
 export class StoreDriver {
   readonly loop: StoreLoop
   private readonly ports: DriverPorts
-  private readonly journalRoot: (path: string) => string
+  private readonly openJournal: (path: string) => OpenJournal
   private readonly replyTo = new Map<number, (reply: Reply) => void>()
   private nextToken = 1
   private scheduled = false
   private stopped = false
-  private journalFile: { readonly path: string; readonly descriptor: number } | undefined
+  private journalFile: { readonly path: string; readonly file: OpenJournal } | undefined
   private syncing = false
   private timed = false
   private latencies: Array<number> = []
@@ -44,12 +44,12 @@ export class StoreDriver {
   constructor(options: {
     loop: StoreLoop
     ports: DriverPorts
-    /** Where a path of the loop's disk lies. */
-    absolutePath: (path: string) => string
+    /** Opens a segment by its path on the loop's disk. */
+    openJournal: (path: string) => OpenJournal
   }) {
     this.loop = options.loop
     this.ports = options.ports
-    this.journalRoot = options.absolutePath
+    this.openJournal = options.openJournal
   }
 
   /** A turn at the end of this round of the event loop. */
@@ -123,9 +123,10 @@ export class StoreDriver {
   }
 
   private carryOut(output: StoreOutput): void {
-    if (output.journal !== undefined) this.write(output.journal)
+    // Nothing of a turn's sends waits for its write (the loop held back what does): the others' work begins before ours.
     for (const { to, message } of output.sends) this.ports.send(to, message)
     this.ports.flush()
+    if (output.journal !== undefined) this.write(output.journal)
     this.answer(output.replies)
     this.answer(this.loop.release(this.ports.readClock()))
     for (const job of output.jobs) this.ports.toWorker(job)
@@ -143,16 +144,11 @@ export class StoreDriver {
   }
 
   private write(write: JournalWrite): void {
-    const descriptor = this.descriptorOf(write.path)
+    const file = this.fileOf(write.path)
+    const { bytes, offset } = write
     let done = 0
-    while (done < write.bytes.length) {
-      const count = writeSync(
-        descriptor,
-        write.bytes,
-        done,
-        write.bytes.length - done,
-        write.offset + done,
-      )
+    while (done < bytes.length) {
+      const count = file.write(bytes, done, bytes.length - done, offset + done)
       // It would be so for ever.
       if (count === 0) throw new DiskError({ reason: "io", path: write.path })
       done += count
@@ -163,7 +159,7 @@ export class StoreDriver {
     }
     this.syncing = true
     const beganMs = performance.now()
-    fdatasync(descriptor, (error) => {
+    file.sync((error) => {
       this.syncing = false
       this.took(beganMs)
       if (this.stopped) return this.closeJournal()
@@ -179,19 +175,19 @@ export class StoreDriver {
     this.wake()
   }
 
-  private descriptorOf(path: string): number {
-    if (this.journalFile?.path === path) return this.journalFile.descriptor
+  private fileOf(path: string): OpenJournal {
+    if (this.journalFile?.path === path) return this.journalFile.file
     this.closeJournal()
-    const descriptor = openSync(this.journalRoot(path), "r+")
-    this.journalFile = { path, descriptor }
-    return descriptor
+    const file = this.openJournal(path)
+    this.journalFile = { path, file }
+    return file
   }
 
   /** At most once a descriptor: its number may be another file's by the next time. */
   private closeJournal(): void {
-    const file = this.journalFile
+    const { journalFile } = this
     this.journalFile = undefined
-    if (file !== undefined) closeSync(file.descriptor)
+    journalFile?.file.close()
   }
 
   private guard(work: () => void): void {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import { parseEtcd } from "./Peers.ts"
-import { type BenchFigure, compare, formatTable } from "./Strong.ts"
+import { type BenchFigure, compare, formatTable, type Operation } from "./Strong.ts"
 
 const etcdOutput = [
   "etcd 3.4.23, three nodes",
@@ -9,7 +9,7 @@ const etcdOutput = [
   "etcd sget clients=16   ops/s=9000     p50_us=1100    p99_us=3000    failed=0",
 ].join("\n")
 
-const figure = (operation: "put" | "get", clients: number, opsPerSecond: number): BenchFigure => ({
+const figure = (operation: Operation, clients: number, opsPerSecond: number): BenchFigure => ({
   operation,
   clients,
   seconds: 60,
@@ -46,6 +46,17 @@ describe("the bench beside etcd", () => {
     expect(formatTable(rows).split("\n")[2]).toBe(
       "| put | 1 | 1200 | 500 | 900 | 0 | 800 | 1180 | 2400 | 1.50x | 1.7x |",
     )
+  })
+
+  test("compares local gets with serializable ones, and a rate that is a goal by itself", () => {
+    const peers = parseEtcd(
+      `${etcdOutput}\netcd sget clients=128  ops/s=20000  p50_us=1  p99_us=2  failed=0`,
+    )
+    const rows = compare([figure("local", 128, 90_000)], peers)
+    expect(rows.map(({ ratio, goal, rateGoal }) => [ratio, goal, rateGoal])).toEqual([
+      [4.5, undefined, 100_000],
+    ])
+    expect(formatTable(rows)).toEndWith("| 4.50x | 100000 ops/s |")
   })
 
   test("without the peer a row stays without a ratio", () => {

@@ -5,7 +5,7 @@ import { benchSim } from "./Sim.ts"
 import { benchStrong } from "./Strong.ts"
 
 /**
- * `npm run bench -- strong [--json] [--seconds N] [--skip-peers]`: Kvorum and etcd in the same run.
+ * `npm run bench -- strong [--json] [--seconds N] [--skip-peers] [--spread]`: Kvorum and etcd in the same run.
  * `npm run bench -- sim [--seeds N] [--json]`: simulated cluster hours per CPU-minute.
  * `npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]`: the storage engine and RocksDB in the same run.
  * `npm run bench -- failover [--json] [--rounds N] [--histories DIR]`: for how long nothing can be written when a node fails.
@@ -14,8 +14,9 @@ import { benchStrong } from "./Strong.ts"
  * Figures are measured when asked for and never asserted: a timed test says more about the neighbours than about the code.
  */
 const usage = [
-  "npm run bench -- strong [--json] [--seconds N] [--skip-peers]",
+  "npm run bench -- strong [--json] [--seconds N] [--skip-peers] [--spread]",
   "    puts and gets with 1, 16 and 128 callers on three nodes, then etcd on the same machine",
+  "    --spread       leaders on all nodes, in place of one",
   "    --seconds N    per put run (60); gets run a third of it",
   "    --skip-peers   measure Kvorum alone",
   "npm run bench -- sim [--seeds N] [--json]",
@@ -41,6 +42,7 @@ function parse(words: ReadonlyArray<string>) {
   const options = {
     json: false,
     skipPeers: false,
+    spread: false,
     quick: false,
     seconds: 60,
     seeds: 200,
@@ -52,6 +54,7 @@ function parse(words: ReadonlyArray<string>) {
     const word = words[i]
     if (word === "--json") options.json = true
     else if (word === "--skip-peers") options.skipPeers = true
+    else if (word === "--spread") options.spread = true
     else if (word === "--quick") options.quick = true
     else if (word === "--histories") options.histories = words[++i]
     else if (word === "--only") options.only = (words[++i] ?? "").split(",")
@@ -72,6 +75,7 @@ switch (what) {
     process.exitCode = await benchStrong({
       json: options.json,
       withPeers: !options.skipPeers,
+      spread: options.spread,
       putSeconds: options.seconds,
       getSeconds: Math.max(1, Math.round(options.seconds / 3)),
     })

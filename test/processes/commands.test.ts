@@ -326,6 +326,8 @@ describe("the cluster", () => {
         "8",
         "--seconds",
         "1",
+        "--consistency",
+        "local",
         "--json",
       ]
       const bench = await run(words)
@@ -338,6 +340,7 @@ describe("the cluster", () => {
       })
       expect(line(bench)).toEqual({
         operation,
+        ...(operation === "get" ? { consistency: "local" } : {}),
         clients: 8,
         seconds: 1,
         opsPerSecond: expect.any(Number),

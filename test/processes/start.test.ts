@@ -104,6 +104,11 @@ describe("a start", () => {
     expect(cluster.stdout.text).toContain(`n1  clients 127.0.0.1:${cluster.portBase + 1}`)
     const status = await statusOf(cluster.endpoints)
     expect(status.nodes.map(({ state }) => state)).toEqual(["ready"])
+    const [node] = status.nodes
+    if (node !== undefined && existsSync("/proc/self")) {
+      const environment = readFileSync(`/proc/${node.pid}/environ`, "utf8").split("\0")
+      expect(environment).toContain("BUN_JSC_thresholdForFTLOptimizeAfterWarmUp=1000000")
+    }
   }, 60_000)
 
   test("--ephemeral leaves nothing behind, inside --data DIR too", async () => {

@@ -1,3 +1,4 @@
+import { openJournalFile } from "../../src/disk/DataDirectory.ts"
 import { FileDisk } from "../../src/disk/FileDisk.ts"
 import { text, utf8 } from "../../src/lib/bytes.ts"
 import { hashPosition } from "../../src/lib/position.ts"
@@ -38,7 +39,7 @@ export class DrivenNode {
     })
     this.driver = new StoreDriver({
       loop: this.loop,
-      absolutePath: (path) => disk.absolutePath(path),
+      openJournal: (path) => openJournalFile(disk.absolutePath(path)),
       ports: {
         readClock,
         send: () => {},

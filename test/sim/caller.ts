@@ -61,7 +61,7 @@ export abstract class Call {
     base: { readonly token: number; readonly deadlineMs: number },
   ): Request
   /** The very moment in which a node answers; the client hears of it later. */
-  served(_node: NodeId, _reply: Answer): void {}
+  served(_node: NodeId, _reply: Answer, _sentAt: number): void {}
   /** An answer has come back. */
   abstract answered(reply: Answer): Verdict
   /** No answer came in time, or every attempt was refused for ever. */
@@ -72,6 +72,8 @@ interface Attempt {
   readonly call: Call
   readonly node: NodeId
   readonly descriptor: RangeDescriptor
+  /** When the request reached its node. */
+  sentAt: number
   answered: boolean
 }
 
@@ -91,6 +93,7 @@ export class Caller {
   private readonly attempts = new Map<number, Attempt>()
   private nextToken = 1
   private isHealed = false
+  private losesAnswersUntil = 0
 
   constructor(options: { world: CallerWorld; parameters: WorkloadParameters; prng: Prng }) {
     this.world = options.world
@@ -169,8 +172,10 @@ export class Caller {
     const { world, prng } = this
     const token = this.nextToken++
     call.uncertain++
-    this.attempts.set(token, { call, node, descriptor, answered: false })
+    const attempt: Attempt = { call, node, descriptor, sentAt: 0, answered: false }
+    this.attempts.set(token, attempt)
     world.schedule(world.now + prng.int(20, 1_500), () => {
+      attempt.sentAt = world.now
       const deadlineMs = Math.max(1, (call.deadline - world.now) / 1000)
       const request = call.request(descriptor, { token, deadlineMs })
       if (!call.finished && world.request(node, request)) return
@@ -190,6 +195,11 @@ export class Caller {
     })
   }
 
+  /** For a while many answers are lost, so that commands are retried across what happens meanwhile. */
+  loseAnswers(durationUs: number): void {
+    this.losesAnswersUntil = this.world.now + durationUs
+  }
+
   /** From now on no answer is lost. */
   heal(): void {
     this.isHealed = true
@@ -199,8 +209,12 @@ export class Caller {
   answer(reply: Reply): void {
     const { world, prng } = this
     const attempt = this.attempts.get(reply.token)
-    if (attempt !== undefined && reply._tag !== "Refused") attempt.call.served(attempt.node, reply)
-    if (!this.isHealed && prng.chance(this.parameters.answerLossRate)) return
+    if (attempt !== undefined && reply._tag !== "Refused") {
+      attempt.call.served(attempt.node, reply, attempt.sentAt)
+    }
+    const isLossy = world.now < this.losesAnswersUntil
+    const lossRate = isLossy ? 0.5 : this.parameters.answerLossRate
+    if (!this.isHealed && prng.chance(lossRate)) return
     world.schedule(world.now + prng.int(20, 1_500), () => this.answered(reply))
   }
 

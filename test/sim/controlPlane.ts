@@ -19,6 +19,8 @@ export interface ControlWorld {
   transferOrdered(node: NodeId): void
   /** A change of members is about to be ordered. */
   changeOrdered(): void
+  /** A split is about to be ordered. */
+  splitOrdered(): void
   /** Every key that clients have used in the interval, in order. */
   keysWithin(start: Position, end: Position): ReadonlyArray<Position>
 }
@@ -89,6 +91,21 @@ export class ControlPlane {
     })
   }
 
+  /** Hands over every range that changes at all. */
+  transferEverywhere(): void {
+    const { world, prng, parameters } = this
+    if (parameters.rate === 0) return
+    for (const { descriptor, leader } of this.routes.all) {
+      const body = this.bodyOf("transfer", descriptor)
+      if (body?._tag !== "Transfer") continue
+      this.open++
+      if (prng.chance(0.5)) world.transferOrdered(body.to)
+      const { replicas } = descriptor
+      const giveUpAt = world.now + orderUs
+      this.attempt({ kind: "transfer", body, replicas, leader, giveUpAt, finished: false })
+    }
+  }
+
   /** Orders under way are forgotten; what they began must come to its end by itself. */
   stop(): void {
     this.stopped = true
@@ -104,6 +121,7 @@ export class ControlPlane {
     this.open++
     if (body._tag === "Transfer") world.transferOrdered(body.to)
     if (body._tag === "ChangeMembers") world.changeOrdered()
+    if (body._tag === "Split") world.splitOrdered()
     const giveUpAt = world.now + orderUs
     const { replicas } = descriptor
     this.attempt({ kind, body, replicas, leader, giveUpAt, finished: false })

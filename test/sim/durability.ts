@@ -11,6 +11,8 @@ import { Violation } from "./violation.ts"
 /** One group's log and hard state as far as some moment reached: terms by index above a base. */
 class LogShadow {
   base: LogIndex = 0
+  /** Of the entry at `base`, as far as known. */
+  baseTerm: Term = 0
   terms: Array<Term> = []
   term: Term = 0
   vote: ReplicaId = 0
@@ -39,7 +41,12 @@ type Change =
       readonly term: Term
       readonly vote: ReplicaId
     }
-  | { readonly _tag: "reset"; readonly shadow: LogShadow; readonly index: LogIndex }
+  | {
+      readonly _tag: "reset"
+      readonly shadow: LogShadow
+      readonly index: LogIndex
+      readonly term: Term
+    }
 
 function apply(change: Change): void {
   const { shadow } = change
@@ -54,6 +61,7 @@ function apply(change: Change): void {
       return
     case "reset":
       shadow.base = change.index
+      shadow.baseTerm = change.term
       shadow.terms = []
       return
     default:
@@ -78,6 +86,7 @@ export class Durability {
   /** Of the life before: what was on its way to the disk when it ended. */
   private underWay: ReadonlyArray<Change> = []
   private recovered = new Set<LogShadow>()
+  private isWiped = false
   private tapped = new WeakSet<JournalGroup>()
   private gathered: Array<Change> = []
   private readonly writes = new Map<JournalWrite, Array<Change>>()
@@ -87,6 +96,7 @@ export class Durability {
   private readonly listener: LogListener
 
   private readonly destroyed: (range: RangeId, replica: ReplicaId) => void
+  private readonly truncated: (range: RangeId) => void
 
   constructor(options: {
     readonly node: string
@@ -95,11 +105,14 @@ export class Durability {
     readonly listener: LogListener
     /** A replica's log is gone, and with it all of the replica. */
     readonly destroyed: (range: RangeId, replica: ReplicaId) => void
+    /** Entries took the place of others. */
+    readonly truncated: (range: RangeId) => void
   }) {
     this.node = options.node
     this.isDamaged = options.isDamaged
     this.listener = options.listener
     this.destroyed = options.destroyed
+    this.truncated = options.truncated
   }
 
   private shadow(range: RangeId, replica: ReplicaId): LogShadow {
@@ -150,8 +163,10 @@ export class Durability {
     }
     const append = group.append.bind(group)
     group.append = (entries) => {
+      const { lastIndex } = group
       append(entries)
       if (entries.length === 0) return
+      if ((entries[0] as LoggedEntry).index <= lastIndex) this.truncated(range)
       const terms = entries.map((entry) => entry.term)
       const first = (entries[0] as LoggedEntry).index
       this.gathered.push({ _tag: "append", shadow, first, terms })
@@ -166,7 +181,7 @@ export class Durability {
     const resetTo = group.resetTo.bind(group)
     group.resetTo = (index, term) => {
       resetTo(index, term)
-      this.gathered.push({ _tag: "reset", shadow, index })
+      this.gathered.push({ _tag: "reset", shadow, index, term })
     }
   }
 
@@ -213,6 +228,30 @@ export class Durability {
   holds({ range, replica }: GroupKey, index: LogIndex, term: Term): boolean {
     const shadow = this.shadow(range, replica)
     return index <= shadow.base || shadow.termAt(index) === term
+  }
+
+  /** Damage or a wipe may have taken from it what it promised. */
+  get mayHaveLost(): boolean {
+    return this.isWiped || this.isDamaged()
+  }
+
+  /** The last entry that is durable here; `undefined` = nothing ever was. */
+  endOf({
+    range,
+    replica,
+  }: GroupKey): { readonly index: LogIndex; readonly term: Term } | undefined {
+    const shadow = this.shadows.get(`${range}/${replica}`)
+    if (shadow === undefined) return undefined
+    return { index: shadow.last, term: shadow.termAt(shadow.last) ?? shadow.baseTerm }
+  }
+
+  /** The disk was emptied, and what it promised is forgotten. */
+  wiped(): void {
+    this.isWiped = true
+    this.shadows.clear()
+    this.underWay = []
+    this.restarted()
+    this.underWay = []
   }
 
   /** The node starts anew: nothing of the life before is heard of any more. */
@@ -271,6 +310,7 @@ export class Durability {
 
   private adopt(shadow: LogShadow, { log }: RecoveredLog): void {
     shadow.base = log.firstIndex - 1
+    shadow.baseTerm = log.term(shadow.base) ?? 0
     shadow.terms = []
     for (let index = log.firstIndex; index <= log.lastIndex; index++) {
       shadow.terms.push(log.term(index) as Term)

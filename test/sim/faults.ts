@@ -59,8 +59,8 @@ export class Faults {
       node.goesOn()
       node.diskSlowness = 0.02
       node.disk.capacityBytes = Number.POSITIVE_INFINITY
-      // Nothing rebuilds its tables: the others must do without.
-      if (node.hasDamagedTables && node.isUp) node.stop("kill")
+      // Nothing rebuilds its tables, or what it held before its disk was emptied: the others must do without.
+      if (node.isOut && node.isUp) node.stop("kill")
       if (!node.isUp && !node.isOut) node.start(false)
     }
   }
@@ -75,7 +75,10 @@ export class Faults {
   /** A node has won an election: maybe it does not enjoy it for long. */
   elected(node: SimulatedNode): void {
     const { prng, parameters } = this
-    if (this.stopped || !prng.chance(parameters.strikeRate)) return
+    if (this.stopped) return
+    // What it heard as a leader before, or while it asked for votes, says nothing now.
+    if (prng.chance(0.3)) this.world.network.repeatTo(node.id)
+    if (!prng.chance(parameters.strikeRate)) return
     if (prng.chance(0.3) && this.deafenOthers(node)) return
     // At once means before its first append leaves.
     if (prng.chance(0.4)) {
@@ -202,6 +205,12 @@ export class Faults {
       case "bitFlip":
         this.flipBit()
         return
+      case "wipe":
+        this.wipe()
+        return
+      case "repeats":
+        world.network.repeatTo(node.id)
+        return
       case "clockJump":
         node.wallSkewMs += prng.logUniform(1, 3_600_000) * (prng.chance(0.5) ? 1 : -1)
         return
@@ -224,6 +233,15 @@ export class Faults {
     node.isDamaged = true
     if (kind === tables) node.hasDamagedTables = true
     node.disk.corrupt(path, prng.int(0, size - 1), 1 << prng.int(0, 7))
+  }
+
+  /** Its disk is replaced by an empty one, once; then it is started as it was before. */
+  private wipe(): void {
+    const node = this.world.nodes.get(this.parameters.wipedNode ?? 0)
+    if (node === undefined || node.isWiped) return
+    if (node.isUp) node.stop("power")
+    node.wipe()
+    this.restartLater(node)
   }
 
   private drawKind(): FaultKind {

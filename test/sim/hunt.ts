@@ -1,4 +1,5 @@
 import { mutantNamed } from "./mutants/registry.ts"
+import { runServerSeed } from "./server/ServerWorld.ts"
 import { type Outcome, runSeed } from "./world.ts"
 
 /** Seeds for a worker process to run. */
@@ -6,6 +7,8 @@ export interface Task {
   readonly first: number
   readonly count: number
   readonly mutant: string | undefined
+  /** Of the server simulator. */
+  readonly server?: boolean
 }
 
 export interface TaskResult {
@@ -17,11 +20,11 @@ export interface TaskResult {
 /** A worker's whole life: seeds in, outcomes out, until its parent is gone. */
 export function serveTasks(): void {
   process.on("disconnect", () => process.exit(0))
-  process.on("message", ({ first, count, mutant }: Task) => {
+  process.on("message", ({ first, count, mutant, server }: Task) => {
     const planted = mutantNamed(mutant)
     const outcomes: Array<Outcome> = []
     for (let seed = first; seed < first + count; seed++) {
-      outcomes.push(runSeed({ seed, mutant: planted }))
+      outcomes.push(server ? runServerSeed({ seed }) : runSeed({ seed, mutant: planted }))
     }
     const { user, system } = process.cpuUsage()
     const result: TaskResult = { outcomes, cpuSeconds: (user + system) / 1e6 }
@@ -79,6 +82,7 @@ export interface HuntOptions {
   readonly first: number
   readonly count: number
   readonly workers: number
+  readonly server?: boolean
   readonly found: (outcome: Outcome) => void
 }
 
@@ -101,7 +105,7 @@ const recheckEvery = 100
 
 /** Runs `count` seeds from `first` on; a trace that differs when run again counts as a violation. */
 export async function hunt(options: HuntOptions): Promise<HuntReport> {
-  const { first, count } = options
+  const { first, count, server = false } = options
   const workers = new Workers(options.workers)
   const outcomes: Array<Outcome> = []
   let next = first
@@ -113,7 +117,7 @@ export async function hunt(options: HuntOptions): Promise<HuntReport> {
   }
   const recheck = async (worker: number, outcome: Outcome) => {
     const { seed, traceHash } = outcome
-    const [again] = await workers.run(worker, { first: seed, count: 1, mutant: undefined })
+    const [again] = await workers.run(worker, { first: seed, count: 1, mutant: undefined, server })
     tracesRechecked++
     if (again?.traceHash === traceHash) return
     const message = `trace ${traceHash}, and ${again?.traceHash} when run again`
@@ -133,6 +137,7 @@ export async function hunt(options: HuntOptions): Promise<HuntReport> {
         first: next,
         count: Math.min(seedsPerTask, first + count - next),
         mutant: undefined,
+        server,
       }
       next += task.count
       for (const outcome of await workers.run(worker, task)) {

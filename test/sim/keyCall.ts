@@ -1,6 +1,14 @@
 import { equalBytes } from "../../src/lib/bytes.ts"
 import { type DataRequest, plainRead, type Reply } from "../../src/server/requests.ts"
-import type { Consistency, NodeId, RangeDescriptor, Version } from "../../src/types.ts"
+import type {
+  Consistency,
+  LogIndex,
+  NodeId,
+  Position,
+  RangeDescriptor,
+  RangeId,
+  Version,
+} from "../../src/types.ts"
 import { commandStatuses } from "../../src/wire/command.ts"
 import { type Answer, Call, type Verdict } from "./caller.ts"
 import type { Add } from "./counters.ts"
@@ -36,6 +44,14 @@ interface ReadOptions extends Ends<Result> {
   /** What the bytes of a value stand for. */
   readonly valueOf: (bytes: Uint8Array) => RegisterValue
   readonly noteServed: (read: Omit<ServedRead, "life">) => void
+  /** It promises to be current, or as old as its bound at most. */
+  readonly readServed: (read: {
+    readonly node: NodeId
+    readonly range: RangeId
+    readonly index: LogIndex
+    readonly position: Position
+    readonly sentAt: number
+  }) => void
   readonly learn: (value: RegisterValue, version: Version) => void
 }
 
@@ -72,12 +88,14 @@ export class ReadCall extends Call {
     return { value: value === undefined ? 0 : this.options.valueOf(value), version }
   }
 
-  override served(node: NodeId, reply: Answer): void {
+  override served(node: NodeId, reply: Answer, sentAt: number): void {
     const { replica, range, index } = reply.receipt
     const { rangeTime } = reply
     const place = { node, replica, range, index, rangeTime }
     const { key, style, noteServed } = this.options
     noteServed({ ...place, key: key.number, atLeast: style.atLeast, ...this.content(reply) })
+    if (style.level === "local") return
+    this.options.readServed({ node, range, index, position: this.position, sentAt })
   }
 
   override answered(reply: Answer): Verdict {

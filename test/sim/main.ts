@@ -1,17 +1,21 @@
 /**
  * `npm run sim -- SEED [--mutant A] [--trace] [--history]` replays one seed: prints what came of it and the hash of its trace.
  * `npm run sim -- --hunt N [--from S] [--workers W] [--json]` runs N seeds.
+ * `--server` with either: seeds of the server simulator (server/ServerWorld.ts), which has no mutants.
  * Exit code 0: no violation. 1: a violation, with the command that replays it. 2: usage.
  */
 import { parseArgs } from "node:util"
 import { freshSeed, hunt, serveTasks } from "./hunt.ts"
 import { mutantNamed } from "./mutants/registry.ts"
+import { ServerWorld } from "./server/ServerWorld.ts"
 import { World } from "./world.ts"
 
 function usage(message: string): never {
   console.error(message)
   console.error("usage: npm run sim -- SEED [--mutant A] [--trace] [--history]")
   console.error("       npm run sim -- --hunt N [--from S] [--workers W] [--json]")
+  console.error("       npm run sim -- --server SEED [--trace] [--history]")
+  console.error("       npm run sim -- --server --hunt N [--from S] [--workers W] [--json]")
   process.exit(2)
 }
 
@@ -23,13 +27,16 @@ function number(text: string, what: string): number {
 
 function replay(
   seed: number,
-  options: { mutant?: string; trace?: boolean; history?: boolean },
+  options: { mutant?: string; trace?: boolean; history?: boolean; server?: boolean },
 ): number {
   const mutant = mutantNamed(options.mutant)
+  if (options.server && mutant !== undefined) return usage("--server has no mutants")
   const write = options.trace ? (line: string) => console.log(line) : undefined
-  const world = new World({ seed, mutant, ...(write && { write }) })
+  const world = options.server
+    ? new ServerWorld({ seed, ...(write && { write }) })
+    : new World({ seed, mutant, ...(write && { write }) })
   const outcome = world.run()
-  if (options.history) console.log(world.workload.history.jsonLines())
+  if (options.history) console.log(world.workload?.history.jsonLines())
   const { violation, traceHash, ...counts } = outcome
   console.log(JSON.stringify({ ...counts, ...world.describe() }))
   console.log(`trace ${traceHash}`)
@@ -39,7 +46,7 @@ function replay(
   }
   console.log(`seed ${seed}: violation of ${violation.invariant}: ${violation.message}`)
   console.log(
-    `replay: npm run sim -- ${seed}${mutant === undefined ? "" : ` --mutant ${mutant.name}`}`,
+    `replay: npm run sim -- ${options.server ? "--server " : ""}${seed}${mutant === undefined ? "" : ` --mutant ${mutant.name}`}`,
   )
   return 1
 }
@@ -63,9 +70,10 @@ async function main(): Promise<number> {
     first,
     count,
     workers,
+    server: values.server === true,
     found: ({ seed, violation }) => {
       console.error(`seed ${seed}: violation of ${violation?.invariant}: ${violation?.message}`)
-      console.error(`replay: npm run sim -- ${seed}`)
+      console.error(`replay: npm run sim -- ${values.server ? "--server " : ""}${seed}`)
     },
   })
   if (values.json) console.log(JSON.stringify(report))
@@ -85,6 +93,7 @@ function parse() {
         from: { type: "string" },
         workers: { type: "string" },
         json: { type: "boolean" },
+        server: { type: "boolean" },
         worker: { type: "boolean" },
       },
     })

@@ -19,6 +19,15 @@ export interface NetworkWorld {
   lost(from: NodeId, to: NodeId): void
 }
 
+/** Of the messages that arrived at a node, so many are kept to come once more, one of so many. */
+const keptMax = 96
+const keepEvery = 5
+
+interface Kept {
+  readonly from: NodeId
+  readonly carried: PeerMessage | Uint8Array
+}
+
 /**
  * Links between nodes, one per direction. A message is lost, delayed, repeated (maybe seconds later) and overtaken as the seed's
  * parameters say; a link that is cut loses everything until it heals. Messages that are under way when a link is cut still arrive.
@@ -34,6 +43,8 @@ export class Network {
   private readonly cuts = new Map<number, number>()
   /** When the last message sent on a link arrives, to keep order where the seed asks for it. */
   private readonly lastArrival = new Map<number, number>()
+  /** By receiver: a sample of what has arrived lately, the oldest overwritten. */
+  private readonly kept = new Map<NodeId, Array<Kept>>()
   private readonly writer = new ByteWriter(4096)
   private extraLoss = 0
   private perfect = false
@@ -65,6 +76,27 @@ export class Network {
     this.cuts.clear()
     this.extraLoss = 0
     this.perfect = true
+  }
+
+  /** Some of what a node has received before comes to it once more: out of earlier terms, lives and memberships. */
+  repeatTo(to: NodeId): void {
+    const { prng, parameters, world } = this
+    if (parameters.duplicateRate === 0 || this.perfect) return
+    const share = prng.float()
+    for (const { from, carried } of this.kept.get(to) ?? []) {
+      if (!prng.chance(share)) continue
+      this.duplicated++
+      world.trace.record("duplicate", world.now, from, to)
+      this.arriveAt(world.now + Math.round(prng.logUniform(100, 50_000)), from, to, carried)
+    }
+  }
+
+  private keep(from: NodeId, to: NodeId, carried: PeerMessage | Uint8Array): void {
+    if (this.parameters.duplicateRate === 0 || this.delivered % keepEvery !== 0) return
+    const kept = this.kept.get(to)
+    if (kept === undefined) this.kept.set(to, [{ from, carried }])
+    else if (kept.length < keptMax) kept.push({ from, carried })
+    else kept[Math.floor(this.delivered / keepEvery) % keptMax] = { from, carried }
   }
 
   send(from: NodeId, to: NodeId, message: PeerMessage): void {
@@ -120,6 +152,7 @@ export class Network {
   ): void {
     this.world.schedule(time, () => {
       this.delivered++
+      this.keep(from, to, carried)
       const message = carried instanceof Uint8Array ? decodePeerMessage(carried) : carried
       this.world.deliver(from, to, message)
     })

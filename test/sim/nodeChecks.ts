@@ -1,36 +1,82 @@
+import { type Membership, membershipInEntry, sameMembership } from "../../src/raft/membership.ts"
+import { entryKinds } from "../../src/raft/message.ts"
+import { membershipOf } from "../../src/server/membershipOf.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Replica } from "../../src/server/replica.ts"
 import type { Reply } from "../../src/server/requests.ts"
-import type { StoreLoop } from "../../src/server/storeLoop.ts"
-import type { LogIndex, RangeId, ReplicaId, Term } from "../../src/types.ts"
+import type { StoreSettings } from "../../src/server/settings.ts"
+import type { ClockReading, StoreLoop } from "../../src/server/storeLoop.ts"
+import type { LogIndex, NodeId, RangeId, ReplicaId, Term } from "../../src/types.ts"
 import { Durability } from "./durability.ts"
-import type { NodeWorld, SimulatedNode } from "./simulatedNode.ts"
+import { LeaderChecks } from "./leaderChecks.ts"
+import type { Observer } from "./observer.ts"
+import type { Trace } from "./trace.ts"
 import { Violation } from "./violation.ts"
+
+/** The membership that a log stands for: of its last entry that holds one, or of the state before it. */
+function membershipInLog({ log, machine }: Replica): Membership | undefined {
+  for (let index = log.lastIndex; index > machine.appliedIndex; index--) {
+    const [entry] = log.entries(index, index + 1, 1)
+    // Lost by damage.
+    if (entry === undefined) return undefined
+    if (entry.kind === entryKinds.members) return membershipInEntry(entry.data)
+  }
+  return membershipOf(machine.descriptor.replicas)
+}
+
+/** A node as its checks see it. */
+export interface CheckedNode {
+  readonly id: NodeId
+  readonly isDamaged: boolean
+  readonly counts: { snapshotsInstalled: number }
+  readonly checks: NodeChecks
+  clock(): ClockReading
+}
+
+/** The cluster as the checks of one node see it. */
+export interface CheckedWorld {
+  readonly now: number
+  readonly trace: Trace
+  readonly observer: Observer
+  readonly parameters: { readonly settings: Pick<StoreSettings, "leaseMs"> }
+  readonly nodes: ReadonlyMap<NodeId, CheckedNode>
+  /** The node has begun to lead a group. */
+  elected(node: NodeId): void
+}
 
 /** What is checked of one node at every step, without a part in what it does. */
 export class NodeChecks {
   readonly durability: Durability
-  private readonly node: SimulatedNode
-  private readonly world: NodeWorld
+  private readonly leaders: LeaderChecks
+  private readonly node: CheckedNode
+  private readonly world: CheckedWorld
   private readonly leading = new Map<RangeId, Term>()
   /** Replicas of this life. */
   private readonly present = new Map<RangeId, Replica>()
   /** By range: the largest id of a replica of which nothing is left here. */
   private readonly removed = new Map<RangeId, ReplicaId>()
+  /** Ranges whose log lost its end since the last look. */
+  private readonly truncated = new Set<RangeId>()
   private isListening = false
+  private isWiped = false
   /** Replicas have come, gone or changed their bounds since the last look. */
   private placesChanged = false
 
-  constructor(node: SimulatedNode, world: NodeWorld) {
+  constructor(node: CheckedNode, world: CheckedWorld) {
     this.node = node
     this.world = world
+    this.leaders = new LeaderChecks(node.id, world)
     this.durability = new Durability({
       node: `n${node.id}`,
       isDamaged: () => node.isDamaged,
-      listener: world.observer,
+      listener: {
+        appended: (range, group, entries) => world.observer.appended(range, group, entries),
+        voted: (range, replica, term, vote) => this.voted(range, replica, term, vote),
+      },
       destroyed: (range, replica) => {
         this.removed.set(range, Math.max(this.removed.get(range) ?? 0, replica))
       },
+      truncated: (range) => this.truncated.add(range),
     })
   }
 
@@ -41,8 +87,30 @@ export class NodeChecks {
 
   stopped(): void {
     this.leading.clear()
+    this.leaders.stopped()
     this.present.clear()
+    this.truncated.clear()
     this.isListening = false
+  }
+
+  /** The node's disk was emptied while it was down. */
+  wiped(): void {
+    this.isWiped = true
+    this.durability.wiped()
+    this.removed.clear()
+  }
+
+  /** What a wiped node votes counts for nobody, unless somebody takes it for a vote (`heard`). */
+  private voted(range: RangeId, replica: ReplicaId, term: Term, vote: ReplicaId): void {
+    if (!this.isWiped) this.world.observer.voted(range, replica, term, vote)
+  }
+
+  /** The node takes a message from another. */
+  heard(message: PeerMessage): void {
+    if (message._tag !== "Raft") return
+    const { range, message: raft } = message
+    if (raft._tag !== "VoteResponse" || !raft.granted || raft.preVote) return
+    this.world.observer.voted(range, raft.from, raft.term, raft.to)
   }
 
   /** The node has recovered: compares that with what was durable, and listens in from here on. */
@@ -94,6 +162,8 @@ export class NodeChecks {
         chain: machine.chain,
         replicaTerm: replica.raft.term,
       })
+      observer.floors.applied(range, entry.index, this.world.now)
+      observer.effects.applied(range, entry, machine.outcomes)
       if (machine.descriptor !== descriptor) {
         this.placesChanged = true
         observer.described(this.node.id, machine.descriptor, entry.index)
@@ -127,9 +197,10 @@ export class NodeChecks {
         if (this.leading.size > 0) this.leading.delete(range)
         continue
       }
+      this.leaders.leads(replica)
       if (this.leading.get(range) === raft.term) continue
       this.leading.set(range, raft.term)
-      this.world.elected(this.node)
+      this.world.elected(this.node.id)
       this.world.observer.leads({
         range,
         replica: raft.id,
@@ -139,8 +210,23 @@ export class NodeChecks {
       })
     }
     this.noteGone(loop)
+    if (this.truncated.size > 0) this.noteTruncated(loop)
     if (this.placesChanged) this.notePlaces(loop)
     this.checkLeases()
+  }
+
+  /** A membership that is no longer in the log is no longer in force. */
+  private noteTruncated(loop: StoreLoop): void {
+    for (const range of this.truncated) {
+      const replica = loop.replicas.get(range)
+      // The core may be ahead of the journal: then at a later turn.
+      if (replica !== undefined && replica.raft.lastIndex !== replica.log.lastIndex) continue
+      this.truncated.delete(range)
+      if (replica === undefined || replica.installing || replica.isEmpty) continue
+      const expected = membershipInLog(replica)
+      if (expected === undefined || sameMembership(expected, replica.raft.membership)) continue
+      this.fail("members", `goes by a membership of r${range} that its log does not hold`)
+    }
   }
 
   private noteGone(loop: StoreLoop): void {
@@ -179,10 +265,15 @@ export class NodeChecks {
 
   /** Whether the node holds a valid lease of the range by its own clocks. */
   hasLease(range: RangeId): boolean {
-    if (!this.leading.has(range)) return false
+    return this.leaseTerm(range) > 0
+  }
+
+  /** The term of a valid lease; 0 = there is none. */
+  leaseTerm(range: RangeId): Term {
+    if (!this.leading.has(range)) return 0
     const raft = this.present.get(range)?.raft
     const { monotonicMs, wallMs } = this.node.clock()
-    return raft?.leaseHolds(monotonicMs, wallMs) === true
+    return raft?.leaseHolds(monotonicMs, wallMs) === true ? raft.term : 0
   }
 
   sent(loop: StoreLoop, message: PeerMessage): void {
@@ -197,7 +288,7 @@ export class NodeChecks {
         this.fail("removed", `votes as replica ${raft.from} of r${range}, which was removed`)
       }
       this.durability.checkVoteGranted(group, raft.term, raft.to)
-      this.world.observer.voted(range, raft.from, raft.term, raft.to)
+      this.voted(range, raft.from, raft.term, raft.to)
     }
   }
 
@@ -213,7 +304,7 @@ export class NodeChecks {
     const places = world.observer.placesSince(range, index)
     const holders = new Set<ReplicaId>()
     for (const { node, replica } of places.flat()) {
-      const holder = world.nodes.get(node) as SimulatedNode
+      const holder = world.nodes.get(node) as CheckedNode
       if (term !== undefined && holder.checks.holds(range, replica, index, term)) {
         holders.add(replica)
       }

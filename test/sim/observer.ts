@@ -2,9 +2,12 @@ import type { JournalGroup, LoggedEntry } from "../../src/journal/group.ts"
 import { compareBytes, equalBytes } from "../../src/lib/bytes.ts"
 import { crc32 } from "../../src/lib/checksum.ts"
 import type { AppliedEntry } from "../../src/server/apply.ts"
+import { contains } from "../../src/server/descriptors.ts"
+import { membershipOf } from "../../src/server/membershipOf.ts"
 import type {
   LogIndex,
   NodeId,
+  Position,
   RangeDescriptor,
   RangeId,
   ReplicaId,
@@ -12,6 +15,8 @@ import type {
   Term,
 } from "../../src/types.ts"
 import type { LogListener } from "./durability.ts"
+import { Effects } from "./effects.ts"
+import { ReadFloors } from "./readFloors.ts"
 import { Violation } from "./violation.ts"
 
 /** One range as all its replicas together have shown it so far. */
@@ -56,6 +61,8 @@ export interface ObservedLeader {
 export class Observer implements LogListener {
   elections = 0
   applied = 0
+  readonly floors = new ReadFloors()
+  readonly effects = new Effects()
   private readonly ranges = new Map<RangeId, RangeRecord>()
 
   private record(range: RangeId): RangeRecord {
@@ -160,6 +167,11 @@ export class Observer implements LogListener {
     }
   }
 
+  /** Whom a voter has durably voted for in a term. */
+  voteOf(range: RangeId, replica: ReplicaId, term: Term): ReplicaId | undefined {
+    return this.record(range).votes.get(term * 1024 + replica)
+  }
+
   // Descriptors
 
   /** Every range that there is by now, as it is where it was applied furthest. */
@@ -194,6 +206,7 @@ export class Observer implements LogListener {
       )
     }
     this.checkReplicas(node, descriptor, before?.descriptor)
+    if (before !== undefined) checkMajorities(before.descriptor, descriptor)
     descriptors.splice(at + 1, 0, { index, descriptor })
   }
 
@@ -220,6 +233,20 @@ export class Observer implements LogListener {
     const { descriptors } = this.record(range)
     const at = descriptors.findLastIndex((known) => known.index <= index)
     return descriptors.slice(Math.max(0, at)).map(({ descriptor }) => descriptor.replicas)
+  }
+
+  /** What a range serves at an index lies within the bounds that it has there. */
+  checkBounds(read: {
+    readonly node: NodeId
+    readonly range: RangeId
+    readonly index: LogIndex
+    readonly position: Position
+  }): void {
+    const { node, range, index, position } = read
+    const { descriptors } = this.record(range)
+    const known = descriptors.findLast((each) => each.index <= index)
+    if (known === undefined || contains(known.descriptor, position)) return
+    throw new Violation("tiling", `n${node} serves a key from r${range} that is none of its keys`)
   }
 
   /** Whether a committed membership has ever listed the replica. */
@@ -263,6 +290,28 @@ export class Observer implements LogListener {
   appliedTerm(range: RangeId, index: LogIndex): Term | undefined {
     return this.record(range).appliedTerms[index]
   }
+}
+
+/** Whoever is agreed on by the members before and by those after a change must be agreed on by someone in both. */
+function checkMajorities(before: RangeDescriptor, after: RangeDescriptor): void {
+  if (after.membersVersion !== before.membersVersion + 1) return
+  const setsBefore = setsOf(before.replicas)
+  const setsAfter = setsOf(after.replicas)
+  const meet = (left: ReadonlyArray<ReplicaId>, right: ReadonlyArray<ReplicaId>) => {
+    const all = new Set([...left, ...right]).size
+    return Math.floor(left.length / 2) + Math.floor(right.length / 2) + 2 > all
+  }
+  if (setsBefore.some((left) => setsAfter.some((right) => meet(left, right)))) return
+  const { id, membersVersion } = after
+  throw new Violation(
+    "members",
+    `r${id}: majorities of memberships ${membersVersion - 1} and ${membersVersion} need not meet`,
+  )
+}
+
+function setsOf(places: ReadonlyArray<ReplicaPlace>): ReadonlyArray<ReadonlyArray<ReplicaId>> {
+  const { voters, outgoing } = membershipOf(places)
+  return outgoing.length === 0 ? [voters] : [voters, outgoing]
 }
 
 function isSame(left: RangeDescriptor, right: RangeDescriptor): boolean {

@@ -48,6 +48,8 @@ export const faultKinds = [
   "diskFull",
   "bitFlip",
   "sleep",
+  "wipe",
+  "repeats",
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 
@@ -65,6 +67,8 @@ export interface FaultParameters {
   readonly strikeDelayMaxUs: number
   /** The one node whose disk bits flip; `undefined` = none. */
   readonly flippedNode: NodeId | undefined
+  /** The one node that loses its whole disk and comes back under its name; `undefined` = none. */
+  readonly wipedNode: NodeId | undefined
 }
 
 export const churnKinds = [
@@ -147,8 +151,9 @@ export function drawParameters(prng: Prng): Parameters {
   const nodes = prng.chance(0.75) ? 3 : 5
   const drawn = drawChurn(prng)
   const faults = drawFaults(prng, nodes)
-  // A node that damage has stopped must leave a majority everywhere.
-  const churn = faults.flippedNode === undefined ? drawn : { ...drawn, votersMin: 3 }
+  // A node that damage or a wipe has taken must leave a majority everywhere.
+  const mayLose = faults.flippedNode !== undefined || faults.wipedNode !== undefined
+  const churn = mayLose ? { ...drawn, votersMin: 3 } : drawn
   return {
     nodes,
     spareNodes: churn.rate === 0 ? 0 : prng.int(0, 2),
@@ -287,12 +292,20 @@ const churnShare = 0.5
 const leaseShare = 0.7
 
 /** How much seldomer than the others these strike. */
-const rareKinds: Partial<Record<FaultKind, number>> = { crashAll: 0.1, diskFull: 0.2, bitFlip: 0.6 }
+const rareKinds: Partial<Record<FaultKind, number>> = {
+  crashAll: 0.1,
+  diskFull: 0.2,
+  bitFlip: 0.6,
+  wipe: 0.3,
+}
 
 function drawFaults(prng: Prng, nodes: number): FaultParameters {
   const flippedNode = prng.chance(0.25) ? prng.int(1, nodes) : undefined
+  const isWiped = flippedNode === undefined && prng.chance(0.15)
+  const wipedNode = isWiped ? prng.int(1, nodes) : undefined
   const weights = faultKinds.map((kind) => {
     if (kind === "bitFlip" && flippedNode === undefined) return [kind, 0] as const
+    if (kind === "wipe" && wipedNode === undefined) return [kind, 0] as const
     const likely = rareKinds[kind] ?? 1
     return [kind, prng.chance(0.65) ? prng.logUniform(0.05, 1) * likely : 0] as const
   })
@@ -304,6 +317,7 @@ function drawFaults(prng: Prng, nodes: number): FaultParameters {
     strikeRate: prng.chance(0.5) ? prng.logUniform(0.05, 1) : 0,
     strikeDelayMaxUs: prng.logUniform(1_000, 200_000),
     flippedNode,
+    wipedNode,
     weights: sum === 0 ? [["crash", 1]] : weights.map(([kind, weight]) => [kind, weight / sum]),
     durationMinUs,
     durationMaxUs: prng.logUniform(200_000, 4_000_000),

@@ -3,6 +3,7 @@ import { int64Of } from "../../src/lib/int64.ts"
 import { hashPosition } from "../../src/lib/position.ts"
 import type { Prng } from "../../src/lib/prng.ts"
 import { defaultNamespace } from "../../src/server/bootstrap.ts"
+import { contains } from "../../src/server/descriptors.ts"
 import type { DataRequest, Reply } from "../../src/server/requests.ts"
 import type { Position, RangeDescriptor, Version } from "../../src/types.ts"
 import { type BatchOperation, encodeBatch } from "../../src/wire/batch.ts"
@@ -24,6 +25,14 @@ interface Step {
   readonly version: Version
   /** By place in the pair; `undefined` = absent. */
   readonly contents: ReadonlyArray<Content | undefined>
+}
+
+/** What a node has found of a range at its start. */
+export interface RecoveredReplica {
+  readonly descriptor: RangeDescriptor
+  readonly rangeTime: Version
+  /** 0 = nothing is stored there. */
+  readonly versionOf: (position: Position) => Version
 }
 
 type Change = {
@@ -67,6 +76,7 @@ export class PassingKeys {
   private pair: ReadonlyArray<Position> = []
   private steps: Array<Step> = []
   private nextName = 0
+  private isWriting = false
   private stopped = false
   /** Reads that were checked, and keys that were seen to be gone by their expiry. */
   checked = 0
@@ -100,8 +110,31 @@ export class PassingKeys {
     })
   }
 
+  /**
+   * A node has started: what had not expired by the state that it goes on from must be there, for the entries that it applies once more judge by times after
+   * that, however far it had come before.
+   */
+  checkRecovered(replicas: Iterable<RecoveredReplica>): void {
+    if (this.isWriting) return
+    for (const { descriptor, rangeTime, versionOf } of replicas) {
+      const step = this.steps.findLast(({ version }) => version <= rangeTime)
+      for (const [place, position] of this.pair.entries()) {
+        const content = step?.contents[place]
+        const isThere = content !== undefined && content.expiry > rangeTime
+        if (!isThere || !contains(descriptor, position)) continue
+        const version = versionOf(position)
+        if (version === content.version) continue
+        throw new Violation(
+          "expiry",
+          `a node starts at ${rangeTime} of r${descriptor.id} with version ${version} of a key that is of ${content.version} until ${content.expiry}`,
+        )
+      }
+    }
+  }
+
   private write(): void {
     const { prng, identity, world } = this
+    this.isWriting = true
     const changes = this.pair.map((): Change => {
       const kind = prng.pick(["put", "put", "add", "delete"] as const)
       const ttl =
@@ -125,6 +158,7 @@ export class PassingKeys {
       expectedValue: noBytes,
     }
     const finish = (outcome: Version | "refused" | undefined) => {
+      this.isWriting = false
       if (outcome === undefined) {
         this.begin()
         this.think(() => this.write())

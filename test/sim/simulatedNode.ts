@@ -2,6 +2,8 @@ import { DiskError, StorageCorruption } from "../../src/disk/disk.ts"
 import type { JournalWrite } from "../../src/journal/journal.ts"
 import { assert } from "../../src/lib/assert.ts"
 import type { Prng } from "../../src/lib/prng.ts"
+import type { NodeRecord } from "../../src/server/directory.ts"
+import { Identity } from "../../src/server/Identity.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Reply, Request } from "../../src/server/requests.ts"
 import { attemptStoreJob, type StoreJob, type StoreJobResult } from "../../src/server/storeJobs.ts"
@@ -15,7 +17,7 @@ import type { NodeId, RangeDescriptor } from "../../src/types.ts"
 import { NodeChecks } from "./nodeChecks.ts"
 import type { Observer } from "./observer.ts"
 import type { Parameters } from "./parameters.ts"
-import { SimulatedCrash, type SimulatedDisk } from "./simulatedDisk.ts"
+import { SimulatedCrash, SimulatedDisk } from "./simulatedDisk.ts"
 import type { Trace } from "./trace.ts"
 import { Violation } from "./violation.ts"
 
@@ -30,14 +32,17 @@ export interface NodeWorld {
   readonly descriptors: ReadonlyArray<RangeDescriptor>
   /** The nodes that the cluster begins with; another begins with no replica. */
   readonly bootstrapIds: ReadonlyArray<NodeId>
+  readonly nodeIds: ReadonlyArray<NodeId>
   readonly parts: StoreParts
   readonly Disk: typeof SimulatedDisk
   readonly nodes: ReadonlyMap<NodeId, SimulatedNode>
   schedule(time: number, run: () => void): void
   send(from: NodeId, to: NodeId, message: PeerMessage): void
   answer(reply: Reply): void
+  /** A node has started, with all that its disk was given. */
+  recovered(loop: StoreLoop): void
   /** The node has begun to lead a group. */
-  elected(node: SimulatedNode): void
+  elected(node: NodeId): void
   /** The node went down by itself: in the middle of a file operation, or because its disk was too full to start. */
   crashed(node: SimulatedNode): void
 }
@@ -63,7 +68,14 @@ export class NodeCounts {
  */
 export class SimulatedNode {
   readonly id: NodeId
-  readonly disk: SimulatedDisk
+  disk: SimulatedDisk
+  private identity: Identity
+  /** What the directory of nodes has of it, from its first start on. */
+  private readonly record: NodeRecord
+  /** By node: the incarnation with which it has a connection. */
+  private readonly admitted = new Map<NodeId, string>()
+  /** Its disk was emptied: from then on it is another, whom nobody talks to. */
+  isWiped = false
   readonly counts = new NodeCounts()
   readonly checks: NodeChecks
   loop: StoreLoop | undefined
@@ -102,6 +114,9 @@ export class SimulatedNode {
     this.world = world
     this.prng = prng
     this.disk = new world.Disk()
+    this.identity = this.newIdentity()
+    const { incarnation } = this.identity
+    this.record = { id, incarnation, peer: "", client: "", host: "", state: "member" }
     this.checks = new NodeChecks(this, world)
     const { driftMax, wallSkewMaxMs, disk } = world.parameters
     this.usualSlowness = prng.logUniform(1 / disk.unevenness, disk.unevenness)
@@ -120,7 +135,7 @@ export class SimulatedNode {
 
   /** The others must do without it in the end. */
   get isOut(): boolean {
-    return this.isBroken || this.hasDamagedTables
+    return this.isBroken || this.hasDamagedTables || this.isWiped
   }
 
   get isPaused(): boolean {
@@ -137,6 +152,34 @@ export class SimulatedNode {
   }
 
   // Life and death
+
+  /** Of every node's directory, kept apart from what the seed decides about: its incarnation is random. */
+  private newIdentity(): Identity {
+    const { id, world } = this
+    const nodes = [...world.nodeIds]
+    return Identity.open({ disk: new SimulatedDisk(), directory: "", node: id, nodes, members: "" })
+  }
+
+  /** Whether a connection with the peer comes to be: each must take the other for whom it says it is. */
+  admits(peer: SimulatedNode): boolean {
+    const { incarnation } = peer.identity
+    if (this.admitted.get(peer.id) === incarnation) return true
+    const isKnown =
+      this.identity.problemOfPeer(peer.id, incarnation, peer.record) === undefined &&
+      peer.identity.problemOfPeer(this.id, this.identity.incarnation, this.record) === undefined
+    if (isKnown) this.admitted.set(peer.id, incarnation)
+    return isKnown
+  }
+
+  /** While it is down, its disk is replaced by an empty one. */
+  wipe(): void {
+    assert(this.loop === undefined, "only a node that is down is wiped")
+    this.isWiped = true
+    this.disk = new this.world.Disk()
+    this.identity = this.newIdentity()
+    this.admitted.clear()
+    this.checks.wiped()
+  }
 
   /** Recovers from the disk and begins to tick. May crash in the middle if `mayCrash`. */
   start(mayCrash: boolean): void {
@@ -169,6 +212,7 @@ export class SimulatedNode {
     }
     disk.crashAfter(undefined)
     this.checks.recovered(this.loop)
+    if (!this.isDamaged) world.recovered(this.loop)
     const life = this.life
     const tickUs = world.parameters.settings.tickMs * 1000
     const tick = () => {

@@ -14,11 +14,14 @@ import type { RegisterOperation } from "./linearizability.ts"
 import { addMutation, type Identity, registerMutation } from "./mutation.ts"
 import type { WorkloadParameters } from "./parameters.ts"
 import { PassingKeys } from "./passingKeys.ts"
+import type { CurrentRead } from "./readFloors.ts"
 import { type ServedRead, ServedReads } from "./servedReads.ts"
 import { type Seen, Values } from "./values.ts"
 import { Violation } from "./violation.ts"
 
 export interface WorkloadWorld extends CallerWorld {
+  /** A read was answered that promises to hold all that was there at `since`. */
+  readServed(read: CurrentRead & { readonly position: Position }): void
   /** Which life of its process a node is in. */
   lifeOf(node: NodeId): number
 }
@@ -78,6 +81,11 @@ export class Workload {
       .map(({ position }) => position)
       .filter((position) => contains({ start, end }, position))
       .sort(compareBytes)
+  }
+
+  /** Throws `Violation` for bytes that no client has written. */
+  checkValue(bytes: Uint8Array): void {
+    this.values.valueOf(bytes)
   }
 
   get retries(): number {
@@ -163,7 +171,7 @@ export class Workload {
     if (!prng.chance(parameters.boundedShare)) {
       return { ...plainStyle, level: "local", atLeast, scans }
     }
-    const maxStalenessMs = Math.round(prng.logUniform(20, 1_000))
+    const maxStalenessMs = Math.round(prng.logUniform(5, 1_000))
     return { ...plainStyle, level: "bounded", maxStalenessMs, atLeast, scans }
   }
 
@@ -207,6 +215,9 @@ export class Workload {
         deadline: this.deadlineAfter(options.deadlineUs),
         valueOf: (bytes) => this.values.valueOf(bytes),
         noteServed: (read) => this.noteServed(read),
+        readServed: ({ sentAt, ...read }) => {
+          this.world.readServed({ ...read, since: sentAt - record.staleUs })
+        },
         learn: (value, version) => this.values.learn(key, value, version),
         finish: (result) => this.finish(key, record, result, done),
       }),
@@ -324,6 +335,7 @@ export class Workload {
         deadline: this.deadlineAfter(2_000_000),
         valueOf: (bytes) => Number(new TextDecoder().decode(bytes)),
         noteServed: () => {},
+        readServed: () => {},
         learn: (value) => void this.finals.set(key.number, { value, readAt }),
         finish: ({ outcome }) => next(outcome === "ok"),
       }),

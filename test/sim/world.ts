@@ -14,6 +14,7 @@
  * Chance comes from independent streams (network, disks and nodes, faults, workload), so that a draw added to one does not shift the others.
  */
 
+import { StorageCorruption } from "../../src/disk/disk.ts"
 import { crc32 } from "../../src/lib/checksum.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { bootstrapDescriptors, defaultNamespace } from "../../src/server/bootstrap.ts"
@@ -22,7 +23,7 @@ import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Replica } from "../../src/server/replica.ts"
 import type { RangeReport, Reply, Request } from "../../src/server/requests.ts"
 import type { StoreLoop, StoreParts } from "../../src/server/storeLoop.ts"
-import { isExpired } from "../../src/server/valueRecord.ts"
+import { isExpired, recordValue, recordVersion } from "../../src/server/valueRecord.ts"
 import { versionOfWall } from "../../src/server/versionClock.ts"
 import type { NodeId, Position, RangeDescriptor, Version } from "../../src/types.ts"
 import { ControlPlane, firstControlToken } from "./controlPlane.ts"
@@ -32,6 +33,7 @@ import type { Mutant } from "./mutants/mutant.ts"
 import { Network } from "./network.ts"
 import { Observer } from "./observer.ts"
 import { drawParameters, type Parameters } from "./parameters.ts"
+import type { CurrentRead } from "./readFloors.ts"
 import { SimulatedDisk } from "./simulatedDisk.ts"
 import { SimulatedNode, startWallMs } from "./simulatedNode.ts"
 import { Trace } from "./trace.ts"
@@ -39,6 +41,9 @@ import { Violation } from "./violation.ts"
 import { Workload } from "./workload.ts"
 
 const safetyPhaseUs = 20_000_000
+/** So long before its end leadership is handed over once more, so that some of it is under way when all heals. */
+const lastOrdersUs = 150_000
+const lossAtSplitUs = 300_000
 /** The longest that a healed cluster may take for each step of the liveness phase. */
 const livenessBoundUs = 20_000_000
 const pollUs = 50_000
@@ -114,7 +119,10 @@ export class World {
 
   deliver(from: NodeId, to: NodeId, message: PeerMessage): void {
     this.trace.record("deliver", this.now, from * 64 + to, message.range)
-    this.nodes.get(to)?.receive(from, message)
+    const [sender, receiver] = [this.nodes.get(from), this.nodes.get(to)]
+    if (sender === undefined || receiver?.admits(sender) !== true) return
+    if (sender.isWiped) receiver.checks.heard(message)
+    receiver.receive(from, message)
   }
 
   send(from: NodeId, to: NodeId, message: PeerMessage): void {
@@ -137,8 +145,15 @@ export class World {
     return this.nodes.get(node)?.life ?? 0
   }
 
+  /** A read that promises to be current is about to be answered, from a range that must have its key. */
+  readServed(read: CurrentRead & { readonly position: Position }): void {
+    this.observer.floors.check(read)
+    this.observer.checkBounds(read)
+  }
+
   mayBeDamaged(node: NodeId): boolean {
-    return this.nodes.get(node)?.isDamaged === true
+    const found = this.nodes.get(node)
+    return found?.isDamaged === true || found?.isWiped === true
   }
 
   answer(reply: Reply): void {
@@ -150,12 +165,32 @@ export class World {
     return this.workload.keysWithin(start, end)
   }
 
-  elected(node: SimulatedNode): void {
-    this.faults.elected(node)
+  recovered(loop: StoreLoop): void {
+    const { engine } = loop.storage
+    const replicas = [...loop.replicas.values()].filter(({ isEmpty }) => !isEmpty)
+    this.workload.passing.checkRecovered(
+      replicas.map(({ machine }) => ({
+        descriptor: machine.descriptor,
+        rangeTime: machine.rangeTime,
+        versionOf: (position) => {
+          const record = engine.get(dataKey(position))
+          return record === undefined ? 0 : recordVersion(record)
+        },
+      })),
+    )
+  }
+
+  elected(node: NodeId): void {
+    this.faults.elected(this.nodes.get(node) as SimulatedNode)
   }
 
   changeOrdered(): void {
     this.faults.changeOrdered()
+  }
+
+  /** What was done before a split is asked for again after it. */
+  splitOrdered(): void {
+    if (this.now % 2 === 0) this.workload.caller.loseAnswers(lossAtSplitUs)
   }
 
   transferOrdered(node: NodeId): void {
@@ -239,7 +274,10 @@ export class World {
     this.workload.start()
     this.control.start()
     this.faults.start()
+    this.runUntil(safetyPhaseUs - lastOrdersUs)
+    this.control.transferEverywhere()
     this.runUntil(safetyPhaseUs)
+    for (const node of this.nodes.values()) this.checkDamaged(node)
     this.counted = this.countNow()
     this.workload.stop()
     this.control.stop()
@@ -320,6 +358,20 @@ export class World {
         raft.lastIndex === appliedIndex &&
         machine.chain === chain,
     )
+  }
+
+  /** What a node with damaged tables can still read is what was written. */
+  private checkDamaged({ loop, hasDamagedTables }: SimulatedNode): void {
+    if (loop === undefined || !hasDamagedTables) return
+    for (const position of this.workload.keysWithin(new Uint8Array(0), new Uint8Array(0))) {
+      let record: Uint8Array | undefined
+      try {
+        record = loop.storage.engine.get(dataKey(position))
+      } catch (error) {
+        if (!(error instanceof StorageCorruption)) throw error
+      }
+      if (record !== undefined) this.workload.checkValue(recordValue(record))
+    }
   }
 
   /** Replicas that have applied the same log hold the same bytes, as far as they have not expired. */

@@ -112,9 +112,23 @@ interface Held {
   replies: Array<Reply>
 }
 
-export const leaseNotAskedAgain: Mutant = {
+/** Either alone is harmless: the look before the answer leaves is there for a reading that has grown old. */
+class OldReading extends RaftNode {
+  private reading: readonly [number, number] | undefined
+
+  override observeClocks(monotonicMs: number, wallMs: number): void {
+    const before = this.reading
+    this.reading = [monotonicMs, wallMs]
+    if (before !== undefined) super.observeClocks(...before)
+    else super.observeClocks(monotonicMs, wallMs)
+  }
+}
+
+export const leaseByOldReading: Mutant = {
   name: "U",
-  title: "an answer under a lease leaves without a last look at the clock (pitfall 19)",
+  title:
+    "a lease is judged by the clocks of the turn before, and not again when the answer leaves (pitfall 19)",
+  parts: { RaftNode: OldReading },
   plant: withMethod<Held & { takeReplies: () => unknown }, [unknown], unknown>(
     RequestQueue,
     "release",

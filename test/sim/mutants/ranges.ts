@@ -1,6 +1,10 @@
 import type { JournalGroup } from "../../../src/journal/group.ts"
 import type { RangeMachine } from "../../../src/server/apply.ts"
+import { Identity } from "../../../src/server/Identity.ts"
 import { firstIndex, firstTerm, ReplicaOpener } from "../../../src/server/openReplicas.ts"
+import type { Gone } from "../../../src/server/peerMessage.ts"
+import { RangeLife } from "../../../src/server/rangeLife.ts"
+import type { Replica } from "../../../src/server/replica.ts"
 import { ReplicaSet } from "../../../src/server/replicaSet.ts"
 import { SessionTable } from "../../../src/server/sessions.ts"
 import { type Mutant, withMethod } from "./mutant.ts"
@@ -63,5 +67,36 @@ export const graveOpened: Mutant = {
     ReplicaSet,
     "isBuried",
     () => () => false,
+  ),
+}
+
+export const emptiedVotesAgain: Mutant = {
+  name: "BB",
+  title: "a node that comes back with an empty disk is taken for its former self (pitfall 28)",
+  plant: withMethod<Identity, [number, string], string | undefined>(
+    Identity,
+    "problemOfPeer",
+    () => () => undefined,
+  ),
+}
+
+interface Going {
+  readonly host: { readonly set: ReplicaSet }
+  condemn(replica: Replica, proof: Gone): void
+}
+
+export const lateGone: Mutant = {
+  name: "BC",
+  title: "a word that an earlier replica was removed, come late, removes the one that is there now",
+  plant: withMethod<Going, [Gone], void>(
+    RangeLife,
+    "gone",
+    () =>
+      function (message) {
+        const replica = this.host.set.byRange.get(message.range)
+        if (replica === undefined) return
+        replica.raft.stepDown()
+        this.condemn(replica, message)
+      },
   ),
 }

@@ -134,3 +134,18 @@ export const readWithoutBounds: Mutant = {
       },
   ),
 }
+
+/** A read that is hidden by its node's clock in place of asking for a tick. */
+export const expiryByLocalClock: Mutant = {
+  name: "BA",
+  title: "a linearizable read hides what has expired by its node's own clock (pitfall 33)",
+  plant: withMethod<RequestQueue, [Replica, TimedRead], number>(
+    RequestQueue,
+    "serve",
+    (serve) =>
+      function (replica, read) {
+        const request = { ...read.request, level: "local" as const }
+        return serve.call(this, replica, { ...read, request })
+      },
+  ),
+}

@@ -6,9 +6,9 @@ import { damageNotNoticed, directoryNotSynced, tableNotSynced, voteBeforeSync } 
 import { ingestWithoutBarrier } from "./ingestWithoutBarrier.ts"
 import {
   lateTimeoutNow,
+  leaseByOldReading,
   leaseByOneClock,
   leaseFromArrival,
-  leaseNotAskedAgain,
   leaseWithoutSilence,
   transferForEver,
   transferKeepsLease,
@@ -29,13 +29,16 @@ import type { Mutant } from "./mutant.ts"
 import { oldAppendResponse } from "./oldAppendResponse.ts"
 import { oldVoteResponse } from "./oldVoteResponse.ts"
 import {
+  emptiedVotesAgain,
   graveOpened,
+  lateGone,
   replayedSplitResets,
   retryAppliedAgain,
   sessionsLostAtSplit,
   sessionsLostInSnapshot,
 } from "./ranges.ts"
 import {
+  expiryByLocalClock,
   floorIgnored,
   followerReadNotConfirmed,
   freshFromArrival,
@@ -73,7 +76,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   transferKeepsLease,
   lateTimeoutNow,
   transferForEver,
-  leaseNotAskedAgain,
+  leaseByOldReading,
   withoutJoint,
   learnerCounts,
   membersNotRolledBack,
@@ -89,11 +92,14 @@ export const mutants: ReadonlyArray<Mutant> = [
   readBeforeApplied,
   floorIgnored,
   readWithoutBounds,
+  expiryByLocalClock,
   sessionsLostAtSplit,
   sessionsLostInSnapshot,
   retryAppliedAgain,
   replayedSplitResets,
   graveOpened,
+  emptiedVotesAgain,
+  lateGone,
   directoryNotSynced,
   tableNotSynced,
   voteBeforeSync,
