@@ -9,7 +9,7 @@ import { createNamespace, deleteNamespace, listNamespaces } from "./Namespaces.t
 import { joinNode, removeNode } from "./Nodes.ts"
 import type { Plane } from "./Plane.ts"
 import { addReplica, moveReplica, removeReplica, splitRange, transferRange } from "./Ranges.ts"
-import { replaceOddReplicas } from "./Replacing.ts"
+import { removeStrayReplicas, replaceOddReplicas } from "./Replacing.ts"
 import { type Order, parseOrder } from "./verbs.ts"
 
 /**
@@ -26,7 +26,8 @@ import { type Order, parseOrder } from "./verbs.ts"
  *
  * Invariants:
  * - Procedures keep nothing in memory that they need: after a crash anywhere the same order, given to any node, goes on.
- * - Two procedures at once cannot undo each other: records change by condition, ranges by the version that was looked at.
+ * - Two procedures at once cannot undo each other: records change by condition, ranges by the version that was looked at, and the members of one range by one
+ *   order at a time (OneAtATime.ts).
  * - An id of a node, namespace, range or replica is given out once; one that a crash made useless is lost.
  * - Data does not depend on any of this: with the meta group out of reach reads and writes go on, and only orders wait.
  *
@@ -37,7 +38,7 @@ const everyMs = 1000
 /** A round that takes longer waits for a meta group that is out of reach. */
 const roundMs = 10_000
 const ordersMax = 64
-/** Replicas that differ from their peers are looked for so often, and replaced for so long in one go. */
+/** Replicas that differ from their peers, or lie on nodes that were removed, are looked for so often, and seen to for so long in one go. */
 const replaceEveryMs = 2000
 const replacingMs = 600_000
 
@@ -72,6 +73,13 @@ const make = Effect.fnUntraced(function* (contacts: ReadonlyArray<string>) {
     Effect.delay(replaceEveryMs),
     Effect.forever,
     Effect.tapCause((cause) => Effect.logError("odd replicas are no longer replaced", cause)),
+    Effect.forkScoped,
+  )
+  yield* Effect.timeoutOption(removeStrayReplicas(plane), replacingMs).pipe(
+    Effect.catch((error) => Effect.logWarning(`a stray replica was not removed: ${error.message}`)),
+    Effect.delay(replaceEveryMs),
+    Effect.forever,
+    Effect.tapCause((cause) => Effect.logError("stray replicas are no longer removed", cause)),
     Effect.forkScoped,
   )
   const run = yield* FiberSet.makeRuntime<never, void, never>()

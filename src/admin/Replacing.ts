@@ -2,6 +2,7 @@ import { Effect } from "effect"
 import type { NodeId, RangeId } from "../types.ts"
 import type { Plane } from "./Plane.ts"
 import { addReplica, removeReplica } from "./Ranges.ts"
+import { reshape } from "./Reshape.ts"
 
 interface Place {
   readonly range: RangeId
@@ -37,5 +38,20 @@ export const replaceOddReplicas = Effect.fnUntraced(function* (plane: Plane) {
     yield* addReplica(plane, range, node)
     yield* meta.remove(key)
     yield* Effect.logInfo(`range ${range}: its replica on n${node} was replaced`)
+  }
+})
+
+/**
+ * Takes replicas off nodes that were removed. The order that removes a node leaves none behind that it can see; another one, which looked before, may place
+ * one there after. Nobody would ever fill it, and as a voter it would count against the majority.
+ */
+export const removeStrayReplicas = Effect.fnUntraced(function* (plane: Plane) {
+  const { control } = plane
+  const removed = new Set<NodeId>()
+  for (const { id, state } of control.directory().nodes) if (state === "removed") removed.add(id)
+  for (const { id, replicas } of control.led()) {
+    if (!replicas.some(({ node }) => removed.has(node))) continue
+    yield* Effect.logInfo(`range ${id}: a replica on a node that was removed goes`)
+    yield* reshape(plane, id, (voters) => voters.filter((node) => !removed.has(node)))
   }
 })

@@ -2,6 +2,7 @@ import { Clock, Effect } from "effect"
 import type { InvalidRequest, KvorumError } from "../Errors.ts"
 import type { NodeId, RangeDescriptor, RangeId } from "../types.ts"
 import type { RangeChange } from "../wire/native.ts"
+import { oneAtATime } from "./OneAtATime.ts"
 import { type Plane, pause, rangeOf } from "./Plane.ts"
 import { heirOf, nextStep, votersOf, withLearners } from "./reshaping.ts"
 
@@ -16,9 +17,12 @@ export type Wish = (voters: ReadonlyArray<NodeId>) => ReadonlyArray<NodeId>
 /**
  * Gives a range exactly the voters wished for, step by step (reshaping.ts): learners first, until they have caught up; then one joint change. Ends with the descriptor
  * of then. Asked for again after a crash anywhere, it goes on from where the range is. A change that would cost the range its majority is refused by
- * its leader, and after some patience here.
+ * its leader, and after some patience here. Orders for the same range wait for each other (OneAtATime.ts).
  */
-export const reshape = Effect.fnUntraced(function* (plane: Plane, range: RangeId, wish: Wish) {
+export const reshape = (plane: Plane, range: RangeId, wish: Wish) =>
+  oneAtATime(plane, range, stepByStep(plane, range, wish))
+
+const stepByStep = Effect.fnUntraced(function* (plane: Plane, range: RangeId, wish: Wish) {
   const beganMs = yield* Clock.currentTimeMillis
   let catchingUp = false
   const hasPatience = Effect.map(Clock.currentTimeMillis, (now) => now - beganMs < patienceMs)

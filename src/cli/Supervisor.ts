@@ -38,7 +38,7 @@ const stopGraceMs = 2_000
  * node's processor time in its first quarter of a minute under load: so it is kept for what runs sixteen times as often as it asks for by itself. What the
  * environment says goes before.
  */
-const runtimeSettings = { BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000" }
+export const runtimeSettings = { BUN_JSC_thresholdForFTLOptimizeAfterWarmUp: "1000000" }
 
 const mainPath = fileURLToPath(new URL("../main.ts", import.meta.url))
 

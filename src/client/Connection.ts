@@ -32,8 +32,8 @@ const outgoingBytesMax = 32 * 1024 * 1024
 const inFlightMax = 4000
 
 /**
- * One TCP connection to a node's native door, many requests at a time. Requests of one turn leave in one system call. All in
- * callbacks; a connection that is closed is never opened again.
+ * One TCP connection to a node's native door, many requests at a time. Requests of one turn of the event loop, in which answers of several nodes may have
+ * come in, leave in one system call. All in callbacks; a connection that is closed is never opened again.
  */
 export class Connection {
   readonly address: string
@@ -122,7 +122,7 @@ export class Connection {
     writeRequest(this.outbox.writer, request, id)
     if (!this.flushing) {
       this.flushing = true
-      queueMicrotask(this.flushLater)
+      setImmediate(this.flushLater)
     }
     return true
   }

@@ -7,6 +7,8 @@ import type { Segments } from "./segments.ts"
 
 /** Read at once when entries that follow on each other are read. */
 const windowBytes = 1024 * 1024
+const noBytes = new Uint8Array(0)
+const noView = new DataView(noBytes.buffer)
 
 /** Reads entries of one group back from the journal's files, and checks that they are those. */
 export class EntryReader {
@@ -14,8 +16,8 @@ export class EntryReader {
   private readonly places: GroupIndex
   private readonly segments: Segments
   private readonly record = new RecordView()
-  private bytes = new Uint8Array(0)
-  private view = new DataView(this.bytes.buffer)
+  private bytes = noBytes
+  private view = noView
   private windowLsn = 0
   private filledBytes = 0
 
@@ -45,10 +47,13 @@ export class EntryReader {
     const segment = this.segments.find(lsn)
     const count = Math.min(wantedBytes, segment.baseLsn + segment.sizeBytes - lsn)
     if (this.bytes.length < count || wantedBytes < windowBytes) {
-      this.bytes = new Uint8Array(count)
-      this.view = new DataView(this.bytes.buffer)
+      // The buffer first: asked for afterwards, it costs more than the reading.
+      const buffer = new ArrayBuffer(count)
+      this.bytes = new Uint8Array(buffer)
+      this.view = new DataView(buffer)
     }
-    this.segments.read(this.bytes.subarray(0, count), lsn)
+    const { bytes } = this
+    this.segments.read(count === bytes.length ? bytes : bytes.subarray(0, count), lsn)
     this.windowLsn = lsn
     this.filledBytes = count
   }

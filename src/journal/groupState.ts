@@ -193,23 +193,28 @@ export abstract class GroupState {
       () => `entries ${from} to ${to} lie in ${this.firstIndex} to ${this.lastIndex}`,
     )
     const result: Array<LoggedEntry> = []
+    let reader: EntryReader | undefined
     let usedBytes = 0
     for (let index = from; index < to; index++) {
       const sizeBytes = this.places.sizeAt(index)
       if (sizeBytes === 0) break
       usedBytes += sizeBytes - recordHeaderBytes
       if (usedBytes > maxBytes && index > from) break
-      const entry = this.cached.get(index)?.entry ?? this.readEntry(index)
+      let entry = this.cached.get(index)?.entry
+      if (entry === undefined) {
+        reader ??= this.reader()
+        entry = this.readEntry(reader, index)
+      }
       if (entry === undefined) break
       result.push(entry)
     }
     return result
   }
 
-  private readEntry(index: LogIndex): LoggedEntry | undefined {
+  private readEntry(reader: EntryReader, index: LogIndex): LoggedEntry | undefined {
     assert(this.isDurable(index), () => `entry ${index} is durable`)
     try {
-      const { term, kind, data } = this.reader().read(index)
+      const { term, kind, data } = reader.read(index)
       return { index, term, kind, data }
     } catch (error) {
       if (!(error instanceof StorageCorruption)) throw error

@@ -1,6 +1,6 @@
 import { assert } from "../lib/assert.ts"
 import { emptyBytes } from "../lib/bytes.ts"
-import type { LogIndex, MonotonicMs, WallMs } from "../types.ts"
+import type { LogIndex, MonotonicMs, ReplicaId, WallMs } from "../types.ts"
 import { Lease } from "./lease.ts"
 import { entryKinds, type HeartbeatResponse, type ReadIndexRequest } from "./message.ts"
 import type { Progress } from "./progress.ts"
@@ -8,6 +8,12 @@ import { majority } from "./quorum.ts"
 import { ReadQueue } from "./reads.ts"
 import type { RaftOptions } from "./replica.ts"
 import { Replicator } from "./replicator.ts"
+
+/** What the clocks of this node showed. */
+export interface ClockMark {
+  readonly monotonicMs: MonotonicMs
+  readonly wallMs: WallMs
+}
 
 const roundOf = (progress: Progress): number => progress.round
 
@@ -28,6 +34,9 @@ export abstract class Leader extends Replicator {
   private openingIndex: LogIndex = 0
   private round = 0
   private heartbeatElapsed = 0
+  /** The first round that told every member that the whole log, up to `settledIndex`, is committed; 0 = none has. */
+  private settledRound = 0
+  private settledIndex: LogIndex = 0
   private quorumElapsed = 0
   protected roundDue = false
 
@@ -42,6 +51,7 @@ export abstract class Leader extends Replicator {
     this.round = 0
     this.heartbeatElapsed = 0
     this.quorumElapsed = 0
+    this.settledRound = 0
     this.uncommittedBytes = 0
     this.lease.reset()
     this.leaseIsGivenUp = false
@@ -101,6 +111,7 @@ export abstract class Leader extends Replicator {
     this.roundDue = false
     this.round++
     this.lease.begin(this.round, this.observedMonotonicMs, this.observedWallMs)
+    this.noticeSettled()
     if (this.hasCommittedInTerm) this.reads.begin(this.round, this.commitIndex)
     for (const follower of this.followers) {
       if (follower.replica === this.id) continue
@@ -115,6 +126,41 @@ export abstract class Leader extends Replicator {
     }
     this.ownProgress.round = this.round
     this.confirmRound()
+  }
+
+  // Sleep
+
+  private noticeSettled(): void {
+    const { lastIndex } = this
+    const isSettled =
+      this.commitIndex === lastIndex && this.followers.every(({ match }) => match === lastIndex)
+    if (!isSettled) this.settledRound = 0
+    else if (this.settledRound === 0 || this.settledIndex !== lastIndex) {
+      this.settledRound = this.round
+      this.settledIndex = lastIndex
+    }
+  }
+
+  /** Every member, voter or learner, has the whole log and knows that all of it is committed; nothing is under way. */
+  protected get isSettled(): boolean {
+    if (this.role !== "leader" || !this.hasCommittedInTerm || this.reads.hasWaiting) return false
+    const { lastIndex, settledRound } = this
+    if (this.commitIndex !== lastIndex || this.durableIndex !== lastIndex) return false
+    if (this.followers.length === 1) return true
+    if (settledRound === 0 || this.settledIndex !== lastIndex) return false
+    // Of the latest round, so that no echo is on its way.
+    return this.followers.every(({ round, match }) => round === this.round && match === lastIndex)
+  }
+
+  /** The timers go on; who was heard lately is told by the caller, who heard for this group meanwhile. */
+  protected resumeLeading(heard: ReadonlyArray<ReplicaId>, confirmed: ClockMark | undefined): void {
+    this.heartbeatElapsed = 0
+    this.quorumElapsed = 0
+    for (const follower of this.followers) {
+      if (heard.includes(follower.replica)) follower.recentActive = true
+    }
+    if (this.followers.length > 1) this.roundDue = true
+    if (confirmed !== undefined) this.lease.grant(confirmed.monotonicMs, confirmed.wallMs)
   }
 
   /** Tells all followers at once what is committed, for those who wait for it to act. */

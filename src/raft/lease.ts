@@ -54,6 +54,12 @@ export class Lease {
     }
   }
 
+  /** A quorum has been asked since these readings, and has said in another way than by an echo that it follows (sleeping groups: server/beats.ts). */
+  grant(monotonicMs: MonotonicMs, wallMs: WallMs): void {
+    if (this.leaseMs === 0 || monotonicMs <= (this.granted?.monotonicMs ?? -1)) return
+    this.granted = { round: this.granted?.round ?? 0, monotonicMs, wallMs }
+  }
+
   holds(monotonicMs: MonotonicMs, wallMs: WallMs): boolean {
     if (this.granted === undefined) return false
     const passedMs = monotonicMs - this.granted.monotonicMs

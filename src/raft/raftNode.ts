@@ -57,8 +57,11 @@
  *     data not yet applied, reads of other replicas. The number of a replica's own waiting reads is
  *     limited by the caller.
  *
- * Left out, until something needs it: hibernation of idle groups (an idle group costs one small
- * round per heartbeat, and each group sends its own). A joint membership is never given up, only
+ * Sleep. A group in which everyone knows that all is committed needs no beats of its own: `maySleep`, `maySleepUnder` say so, and the
+ * caller, who then watches whole nodes instead (server/beats.ts), neither ticks nor steps a sleeping replica, and tells it at `wake` what
+ * was heard for it meanwhile.
+ *
+ * Left out, until something needs it: a joint membership is never given up, only
  * completed: should its new voters be lost for good before that, the group stands still. Snapshots
  * are only decided on here: making, sending and installing them is the caller's, and so are the
  * entries of memberships, which hold more than the core knows. A leader whose own disk stalls goes on
@@ -70,13 +73,22 @@
  * progress states, asynchronous storage and the ABA problem in it.
  */
 import { assert } from "../lib/assert.ts"
-import type { LogIndex, MonotonicMs, Term } from "../types.ts"
+import type { LogIndex, MonotonicMs, ReplicaId, Term } from "../types.ts"
+import type { ClockMark } from "./leader.ts"
+import { isJoint } from "./membership.ts"
 import type { Entry, HardState, Message } from "./message.ts"
 import type { Ready, SnapshotToInstall } from "./ready.ts"
 import type { RaftOptions } from "./replica.ts"
 import { Steward } from "./steward.ts"
 
 export type { RaftOptions, Role } from "./replica.ts"
+
+/** What a node has learned for a sleeping replica. */
+export interface Meanwhile {
+  readonly leaderHeardAtMs: MonotonicMs | undefined
+  readonly heard: ReadonlyArray<ReplicaId>
+  readonly confirmed: ClockMark | undefined
+}
 
 const none: ReadonlyArray<never> = []
 
@@ -105,6 +117,39 @@ export class RaftNode extends Steward {
     if (this.writtenCommit < this.commitIndex) {
       if (++this.commitUnwrittenTicks >= this.options.electionTicksMin) this.commitDue = true
     }
+  }
+
+  // Sleep of idle groups (DESIGN section 3, "Hibernation")
+
+  /** A leader need not beat: all is committed everywhere, everyone knows, and nobody waits for anything. The caller then neither ticks nor steps it until `wake`. */
+  get maySleep(): boolean {
+    return this.isSettled && !this.transferring && !isJoint(this.membership) && !this.hasReady()
+  }
+
+  /** A follower need not watch this leader, as long as somebody watches its node: it is in the very state in which the leader went to sleep. */
+  maySleepUnder(leader: ReplicaId, term: Term, index: LogIndex): boolean {
+    return (
+      this.role === "follower" &&
+      this.leader === leader &&
+      this.term === term &&
+      this.lastIndex === index &&
+      this.commitIndex === index &&
+      this.durableIndex === index &&
+      this.snapshot === undefined &&
+      !this.lacksLog &&
+      !isJoint(this.membership) &&
+      !this.hasReady()
+    )
+  }
+
+  /**
+   * Ends the sleep: timers begin anew. What was heard in its stead meanwhile counts as if it had been awake: when the leader was heard, by a follower; who was
+   * heard, and the readings before a quorum was asked that has confirmed since, by a leader.
+   */
+  wake(nowMs: MonotonicMs, meanwhile: Meanwhile): void {
+    this.nowMs = nowMs
+    if (this.role === "leader") this.resumeLeading(meanwhile.heard, meanwhile.confirmed)
+    else this.resumeFollowing(meanwhile.leaderHeardAtMs)
   }
 
   /**

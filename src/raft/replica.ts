@@ -245,6 +245,13 @@ export abstract class Replica {
     this.silentUntilMs = Math.max(this.silentUntilMs, this.nowMs + this.options.voteSilenceMs)
   }
 
+  /** The election timer goes on. `heardAtMs`: when the leader was last heard for this replica while it slept. */
+  protected resumeFollowing(heardAtMs: MonotonicMs | undefined): void {
+    this.drawElectionTimeout()
+    if (heardAtMs === undefined) return
+    this.silentUntilMs = Math.max(this.silentUntilMs, heardAtMs + this.options.voteSilenceMs)
+  }
+
   /**
    * Becomes a follower of `term`, this one or a later one. The vote outlives a change of role
    * within a term. A follower that only learns of a later term goes on waiting for its election:

@@ -123,10 +123,10 @@ export class StoreDriver {
   }
 
   private carryOut(output: StoreOutput): void {
-    // Nothing of a turn's sends waits for its write (the loop held back what does): the others' work begins before ours.
+    // The disk first: a send may give the processor to whoever it wakes.
+    if (output.journal !== undefined) this.write(output.journal)
     for (const { to, message } of output.sends) this.ports.send(to, message)
     this.ports.flush()
-    if (output.journal !== undefined) this.write(output.journal)
     this.answer(output.replies)
     this.answer(this.loop.release(this.ports.readClock()))
     for (const job of output.jobs) this.ports.toWorker(job)

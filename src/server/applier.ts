@@ -36,11 +36,11 @@ export class Applier {
     const { engine } = storage
     this.turns++
     // A split adds to the set: the child has its turn in the next.
-    const { sorted } = set
+    const { awake } = set
     let budget = settings.applyBytesPerTurn
-    for (let i = 0; i < sorted.length; i++) {
+    for (let i = 0; i < awake.length; i++) {
       // Another range is first in each turn, so that none starves behind a busy one.
-      const replica = sorted[(i + this.turns) % sorted.length] as Replica
+      const replica = awake[(i + this.turns) % awake.length] as Replica
       entries: while (replica.machine.appliedIndex < replica.applyLimit && !replica.installing) {
         if (budget <= 0) return true
         const from = replica.machine.appliedIndex + 1
@@ -51,11 +51,8 @@ export class Applier {
           // Without room for it the rest waits for a flush, whose end calls for a turn.
           if (!engine.canWrite(entry.data.length)) return false
           if (engine.needsSeal(entry.data.length)) storage.seal(set.all)
-          if (!this.isReadable(replica, entry)) {
-            // The others' turn; this one is looked at again in the next.
-            budget -= 1
-            break entries
-          }
+          // The others' turn; this one is looked at again in the next, and calls for none itself: it may lag for ever.
+          if (!this.isReadable(replica, entry)) break entries
           this.applyOne(replica, entry)
           budget -= entry.data.length + 64
         }

@@ -3,13 +3,14 @@ import type { ByteWriter } from "../lib/byteWriter.ts"
 import type { LogIndex, RangeId, ReplicaId } from "../types.ts"
 
 /** Sent: do not change the order. */
-const chainKinds = ["ask", "answer", "differs"] as const
+const chainKinds = ["ask", "answer", "differs", "lost"] as const
 
 /** What replicas say to each other of the chains of their writes (comparison.ts). */
 export interface ChainMessage {
   readonly _tag: "Chain"
   /**
-   * `ask`: a leader tells its chain at an index and wants the other's; `answer`: that one; `differs`: the leader's word that the receiver is the odd one out.
+   * `ask`: a leader tells its chain at an index and wants the other's; `answer`: that one; `differs`: the leader's word that the receiver is the odd one out; `lost`:
+   * the sender has lost in damage what it had promised, cannot learn it again, and wants another replica in its place.
    */
   readonly kind: (typeof chainKinds)[number]
   readonly range: RangeId

@@ -23,6 +23,9 @@ interface Heard {
 export class ClockGuard {
   private readonly heard = new Map<NodeId, Heard>()
   private toldAtMs: MonotonicMs = Number.NEGATIVE_INFINITY
+  /** What was reckoned last, which holds until a peer speaks or the oldest word is forgotten. */
+  private reckonedMs = 0
+  private holdsUntilMs: MonotonicMs = Number.POSITIVE_INFINITY
 
   /** A peer has told its wall clock. */
   observe(
@@ -31,6 +34,7 @@ export class ClockGuard {
     own: { readonly monotonicMs: MonotonicMs; readonly wallMs: WallMs },
   ): void {
     this.heard.set(node, { offsetMs: peerWallMs - own.wallMs, atMs: own.monotonicMs })
+    this.holdsUntilMs = Number.NEGATIVE_INFINITY
   }
 
   /** True when this node should tell its peers its own clock now; it is taken to have done so. */
@@ -42,10 +46,19 @@ export class ClockGuard {
 
   /** Milliseconds that this node is ahead of the median of its peers' clocks; of two medians of the later one. 0 without peers. */
   aheadMs(nowMs: MonotonicMs): number {
+    if (nowMs > this.holdsUntilMs) this.reckonedMs = this.reckon(nowMs)
+    return this.reckonedMs
+  }
+
+  private reckon(nowMs: MonotonicMs): number {
     const offsets: Array<number> = []
+    this.holdsUntilMs = Number.POSITIVE_INFINITY
     for (const [node, { offsetMs, atMs }] of this.heard) {
       if (nowMs - atMs > forgetMs) this.heard.delete(node)
-      else offsets.push(offsetMs)
+      else {
+        offsets.push(offsetMs)
+        this.holdsUntilMs = Math.min(this.holdsUntilMs, atMs + forgetMs)
+      }
     }
     if (offsets.length === 0) return 0
     offsets.sort((left, right) => left - right)

@@ -113,6 +113,7 @@ export class Comparison {
 
   received(replica: Replica, message: ChainMessage): void {
     if (message.kind === "answer") return this.answered(replica, message)
+    if (message.kind === "lost") return this.lost(replica, message.from)
     // Only who leads now may ask, or blame.
     if (replica.raft.leader !== message.from) return
     if (message.kind === "ask") this.answer(replica, message)
@@ -150,6 +151,12 @@ export class Comparison {
       if (odd === replica.machine.replica) this.isOddOne(replica, index)
       else this.tell(replica, odd, { kind: "differs", index, chain: asked.chain })
     }
+  }
+
+  /** A member can take no part any more (holeFilling.ts). Its removal needs the others alone, and a new replica has promised nothing. */
+  private lost(replica: Replica, from: ReplicaId): void {
+    const isMember = replica.machine.descriptor.replicas.some((place) => place.replica === from)
+    if (replica.isLeader && isMember) this.of(replica).odd.add(from)
   }
 
   /** Replicas to be replaced, of the ranges that this node leads. */

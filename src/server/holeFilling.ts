@@ -64,6 +64,7 @@ const disownedAtOnce = 64
  *   this start, in which term it is and where its log ends. It goes on in the largest of those terms, in which it votes for nobody: no vote that it
  *   gave can be for a later one, because the candidate is one of those asked. And it counts for no log that ends before the furthest of theirs: an entry that
  *   was committed with its help is held by one of them. Answers of replicas that are unsure themselves say nothing; where two of three are, only the operator can help.
+ *   Where a voter never answers, and where it has no state to know any from, it asks to be replaced: the leader reports it as it does odd ones (comparison.ts).
  * - A leader that is asked sends again what the replica had acknowledged, from where its log breaks off.
  *
  * One question a replica is out at a time, about one gap; answers hold at most `maxBytes` of data. What is held of answers is one of each voter.
@@ -139,7 +140,21 @@ export class HoleFilling {
     if (isNews && search.first > 0) repair.tries = 0
     else if (search !== undefined && nowMs - search.askedAtMs < waitMs) return
     else repair.tries++
+    if (log.isUnsure && repair.tries >= hopelessTries) this.tellLost(replica)
     this.ask(replica, repair)
+  }
+
+  /** Some voter whose word it needs does not come back: the leader, if there is one, is asked to have it replaced. */
+  private tellLost(replica: Replica): void {
+    const { range, machine } = replica
+    const from = machine.replica
+    for (const [to, node] of replica.knownNodes()) {
+      if (to === from) continue
+      this.host.send(node, {
+        ...{ _tag: "Chain", kind: "lost", range, from, to },
+        ...{ index: machine.appliedIndex, chain: machine.chain },
+      })
+    }
   }
 
   private repairOf(replica: Replica): Repair {
@@ -184,8 +199,9 @@ export class HoleFilling {
     // The newest in turns with the oldest: where two replicas miss entries by turns, each can prove at first only what it has behind all gaps of the other.
     const gap = repair.questions++ % 2 === 0 ? gaps[0] : gaps[gaps.length - 1]
     const others = othersOf(replica)
-    if (others.length === 0) {
-      repair.state = "alone"
+    if (others.length === 0) repair.state = "alone"
+    // One without data is told by a leader's messages whom to turn to (`tellLost`).
+    if (others.length === 0 && !replica.isEmpty) {
       const lost = gap === undefined ? "its promises" : `entry ${gap.from}`
       this.host.note(
         `${nameOf(replica)}: damage took ${lost}, and there is no other replica to ask: stop the node and look at \`kvorum recover unsafe-quorum --dry-run\``,

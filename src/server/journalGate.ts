@@ -13,6 +13,10 @@ interface Waiting {
 
 const emptyWaiting = (): Waiting => ({ persisted: [], messages: [], sends: [] })
 
+function isEmpty({ persisted, messages, sends }: Waiting): boolean {
+  return persisted.length + messages.length + sends.length === 0
+}
+
 /** What the gate hands back when its moment has come. */
 export interface GateHost {
   /** A raft message leaves, or is stepped when it is addressed to the replica itself. */
@@ -85,16 +89,18 @@ export class JournalGate {
       // Without a write no segment is ready yet: all of it waits for a later turn.
       return write === undefined ? undefined : this.begin(write)
     }
-    const waiting = this.waiting
-    this.waiting = emptyWaiting()
-    if (this.inFlight !== undefined) {
-      // Nothing was gathered since: what waits, waits for the write under way.
-      this.inFlight.persisted.push(...waiting.persisted)
-      this.inFlight.messages.push(...waiting.messages)
-      this.inFlight.sends.push(...waiting.sends)
-      return undefined
+    if (!isEmpty(this.waiting)) {
+      const waiting = this.waiting
+      this.waiting = emptyWaiting()
+      if (this.inFlight === undefined) this.release(waiting)
+      else {
+        // Nothing was gathered since: what waits, waits for the write under way.
+        this.inFlight.persisted.push(...waiting.persisted)
+        this.inFlight.messages.push(...waiting.messages)
+        this.inFlight.sends.push(...waiting.sends)
+      }
     }
-    this.release(waiting)
+    if (this.inFlight !== undefined) return undefined
     if (!this.isIdle) return undefined
     this.isIdle = false
     const seal = journal.sealIfIdle()

@@ -16,8 +16,12 @@ export function releaseLogs(
   nowMs: MonotonicMs,
 ): void {
   const { storage, exchange } = host
+  for (const replica of replicas) replica.age.mark(nowMs, replica.log.lastIndex)
+  // Nothing that is flushed is held any more: there is nothing to reckon.
+  if (!replicas.some(({ flushedIndex, log }) => flushedIndex >= log.firstIndex)) {
+    return storage.journal.maintain()
+  }
   const logs = replicas.map((replica) => {
-    replica.age.mark(nowMs, replica.log.lastIndex)
     return {
       flushedIndex: replica.flushedIndex,
       lastIndex: replica.log.lastIndex,

@@ -5,6 +5,17 @@ import { crc32 } from "../lib/checksum.ts"
 import { readMessage, writeMessage } from "../raft/layout.ts"
 import type { Message } from "../raft/message.ts"
 import type { RangeDescriptor, RangeId, ReplicaId, Term, WallMs } from "../types.ts"
+import {
+  type Beat,
+  type BeatEcho,
+  type Rouse,
+  readBeat,
+  readBeatEcho,
+  readRouse,
+  writeBeat,
+  writeBeatEcho,
+  writeRouse,
+} from "./beatMessages.ts"
 import { type ChainMessage, readChainMessage, writeChainMessage } from "./chainMessage.ts"
 import {
   type EntriesFound,
@@ -82,6 +93,9 @@ export type PeerMessage =
   | ClockMessage
   | EntriesWanted
   | EntriesFound
+  | Beat
+  | BeatEcho
+  | Rouse
 
 /** First byte of an encoded message. Sent: do not change. */
 const kinds = {
@@ -93,6 +107,9 @@ const kinds = {
   clock: 6,
   wanted: 10,
   found: 11,
+  beat: 12,
+  beatEcho: 13,
+  rouse: 14,
 } as const
 
 function writeEnvelope(writer: ByteWriter, m: SnapshotFrame | SnapshotFrameAck): void {
@@ -144,6 +161,15 @@ export function encodePeerMessage(writer: ByteWriter, message: PeerMessage): voi
     case "EntriesFound":
       writer.u8(kinds.found)
       return writeEntriesFound(writer, message)
+    case "Beat":
+      writer.u8(kinds.beat)
+      return writeBeat(writer, message)
+    case "BeatEcho":
+      writer.u8(kinds.beatEcho)
+      return writeBeatEcho(writer, message)
+    case "Rouse":
+      writer.u8(kinds.rouse)
+      return writeRouse(writer, message)
     default:
       return message satisfies never
   }
@@ -212,6 +238,12 @@ export function decodePeerMessage(bytes: Uint8Array): PeerMessage {
       return readEntriesWanted(reader)
     case kinds.found:
       return readEntriesFound(reader)
+    case kinds.beat:
+      return readBeat(reader)
+    case kinds.beatEcho:
+      return readBeatEcho(reader)
+    case kinds.rouse:
+      return readRouse(reader)
     default:
       throw new MalformedBytes(`a peer message of kind ${kind}`)
   }

@@ -52,6 +52,8 @@ export interface ChangeHost {
   readonly clock: ClockReading
   /** What entries are stamped by. */
   readonly stampMs: WallMs
+  /** Something is wanted of the replica: it is awake from here on. */
+  rouse(replica: Replica): void
   refuse(token: number, replica: Replica | undefined, refusal: Refusal): void
   answer(reply: ChangedReply): void
   receiptOf(replica: Replica, entry: { readonly index: LogIndex; readonly term: Term }): Receipt
@@ -89,8 +91,13 @@ export class RangeChanges {
     this.host = host
   }
 
+  isUnderWay(range: RangeId): boolean {
+    return this.underWay.has(range)
+  }
+
   begin(request: RangeRequest): void {
     const replica = this.host.replicas.get(request.range)
+    if (replica !== undefined) this.host.rouse(replica)
     const refusal = this.refusalOf(request, replica)
     if (refusal !== undefined) return this.host.refuse(request.token, replica, refusal)
     const change: Change = {

@@ -1,7 +1,7 @@
 import type { Message } from "../raft/message.ts"
-import type { NodeId, RangeDescriptor, RangeId, ReplicaId } from "../types.ts"
+import type { MonotonicMs, NodeId, RangeDescriptor, RangeId, ReplicaId, Term } from "../types.ts"
 import { Burials } from "./burials.ts"
-import { lists, noDescriptor } from "./descriptors.ts"
+import { lists } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
 import { HeldMessages } from "./heldMessages.ts"
 import type { Gone, PeerMessage } from "./peerMessage.ts"
@@ -40,6 +40,10 @@ interface Proof {
 const emptyMax = 64
 /** A follower that has heard nobody for so long asks the others whether it is still one of them. */
 const lonelyMs = 3000
+/** One without data that has asked so long in vain rests. */
+const forgottenMs = 10_000
+/** A leader that has not been heard for so long does not stand in another one's way. */
+const silentMs = 1000
 
 /**
  * Ranges that come, change and go on this node: what becomes of a replica when a split or a change of members is applied, of messages for replicas that are
@@ -50,6 +54,7 @@ const lonelyMs = 3000
  * - A replica goes on the proof of a committed descriptor that does not list it, though ids up to a later one were given out: ids rise and are never used
  *   again, so this stays true for ever, and no late message can kill a new replica.
  * - Who is removed is told by the leader that removed it, and by whoever gets a message from it later. One that hears nobody asks.
+ * - A replica without data needs no proof to be out of the way: it rests (`ReplicaSet.rest`), which to the others is as if its node were down.
  */
 export class RangeLife {
   private readonly host: LifeHost
@@ -135,17 +140,19 @@ export class RangeLife {
       return undefined
     }
     const nowMs = host.clock.monotonicMs
-    const isFromLeader = message._tag === "Raft" && isLeaders(message.message)
+    const leaders = message._tag === "Raft" && isLeaders(message.message) && message.message
     const present = host.set.byRange.get(range)
-    if (present !== undefined && isFromLeader) this.isSucceeded(present, ids.to)
-    if (present !== undefined || host.set.dying.has(range)) return undefined
+    if (present !== undefined) {
+      if (leaders === false || !this.makesRoom(present, leaders.term)) return undefined
+    }
+    if (host.set.dying.has(range)) return undefined
     if (host.set.maySplitOff(range, ids.to)) {
       const outcome = this.held.hold(from, message, nowMs)
       if (outcome !== "expired") return outcome === "held" ? "held" : undefined
     }
     // A voter without data may be the one whose vote lets a leader be that sends it some.
     const isAsked =
-      isFromLeader || (message._tag === "Raft" && message.message._tag === "VoteRequest")
+      leaders !== false || (message._tag === "Raft" && message.message._tag === "VoteRequest")
     if (!isAsked) return undefined
     host.set.giveUpAwaited(range, (replica) => host.isHopeless(replica))
     if (!host.set.mayCreate(range, ids.to)) return undefined
@@ -154,14 +161,22 @@ export class RangeLife {
   }
 
   /**
-   * A leader wants another replica of the range here. A node has one at a time and ids rise, so an empty one with an earlier id came to nothing: nobody may be
-   * left to tell it so. One with data waits to be told.
+   * A leader wants another replica of the range here, and a node has one at a time. One without data makes room if its own leader is of an earlier term, or
+   * silent: of two memberships that each wanted one here, one at most is ever committed, and who leads last knows best. It rests until somebody asks for it
+   * again, so a leader whose word came to nothing does no harm. One with data waits to be told.
    */
-  private isSucceeded(present: Replica, successor: ReplicaId): void {
-    if (!present.isEmpty || present.machine.replica >= successor) return
-    const { range } = present
-    const nothing = { descriptor: noDescriptor(range), lastReplica: 0 }
-    this.condemn(present, this.host.storage.tombstones.get(range) ?? nothing)
+  private makesRoom(present: Replica, term: Term): boolean {
+    if (!present.isEmpty || present.installing || this.condemned.has(present)) return false
+    const isSilent = this.host.clock.monotonicMs - present.heardAtMs >= silentMs
+    if (term <= present.raft.term && !isSilent) return false
+    if (!this.host.set.mayRest(present.range)) return false
+    this.rest(present)
+    return true
+  }
+
+  private rest(replica: Replica): void {
+    this.host.abandon(replica)
+    this.host.set.rest(replica)
   }
 
   /** Also who is left of a group that has moved away as a whole is told by somebody. */
@@ -206,15 +221,24 @@ export class RangeLife {
   tick(): void {
     const nowMs = this.host.clock.monotonicMs
     this.held.tick(nowMs)
-    for (const replica of this.host.set.sorted) {
-      if (replica.isLeader || nowMs - replica.heardAtMs < lonelyMs) continue
-      replica.heardAtMs = nowMs
-      this.askOthers(replica)
+    for (const replica of this.host.set.awake) {
+      if (replica.isLeader) continue
+      if (replica.heardAtMs === 0) replica.heardAtMs = nowMs - lonelyMs
+      if (nowMs - Math.max(replica.heardAtMs, replica.askedAtMs) < lonelyMs) continue
+      const isForgotten = nowMs - replica.heardAtMs >= forgottenMs
+      if (isForgotten && this.mayGoToRest(replica)) this.rest(replica)
+      else this.askOthers(replica, nowMs)
     }
   }
 
+  /** Nobody answers a replica without data: its membership came to nothing, or who could tell is gone. */
+  private mayGoToRest(replica: Replica): boolean {
+    return replica.isEmpty && !replica.installing && !this.condemned.has(replica)
+  }
+
   /** An answer to nothing, which a core ignores, but which tells a removed replica's others that it is there. */
-  private askOthers(replica: Replica): void {
+  private askOthers(replica: Replica, nowMs: MonotonicMs): void {
+    replica.askedAtMs = nowMs
     const from = replica.machine.replica
     for (const [to, node] of replica.knownNodes()) {
       if (to === from) continue

@@ -12,7 +12,7 @@ import type {
   ValueReply,
 } from "./requests.ts"
 import type { StoreSettings } from "./settings.ts"
-import { recordExpiry, recordValue, recordVersion } from "./valueRecord.ts"
+import { copyRecordValue, recordExpiry, recordVersion } from "./valueRecord.ts"
 
 /** Everything that a served read needs besides its request. */
 export interface ReadContext {
@@ -94,7 +94,7 @@ export function serveRead(
     token,
     rangeTime,
     receipt,
-    value: record === undefined ? undefined : recordValue(record).slice(),
+    value: record === undefined ? undefined : copyRecordValue(record),
     version: record === undefined ? 0 : recordVersion(record),
   }
 }
@@ -131,7 +131,7 @@ function readPage(
       if (standingNow === "absent") continue
       entries.push({
         position,
-        value: recordValue(record).slice(),
+        value: copyRecordValue(record),
         version: recordVersion(record),
       })
     }

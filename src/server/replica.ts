@@ -15,6 +15,7 @@ import type {
   WallMs,
 } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
+import type { Asleep } from "./beats.ts"
 import { encodeEntryData, entryCount, entryHeaderBytes, entryLastVersion } from "./entryData.ts"
 import { PendingReads, type TimedRead } from "./pendingReads.ts"
 import { decodeMembersChange, encodeTick } from "./rangeEntries.ts"
@@ -38,6 +39,8 @@ interface WaitingEntry {
 
 /** More than any group has replicas, over many changes. */
 const knownNodesMax = 256
+/** Of the log that is looked through at a start, read at a time. */
+const lookBytes = 256 * 1024
 
 /** Why the waiters of a replica get no result; `late` = their deadline passed before they were proposed. */
 export type GivenUp = "notLeader" | "unknown" | "late"
@@ -59,8 +62,14 @@ export class Replica {
   dirty = true
   /** Entries up to it are committed and durable here; those above the machine's applied index wait to be applied. */
   applyLimit: LogIndex
-  /** When another replica of the group was last heard, or asked for. */
+  /** When another replica of the group was last heard. */
   heardAtMs: MonotonicMs = 0
+  /** When it asked the others last whether they still know it. */
+  askedAtMs: MonotonicMs = 0
+  /** Set while it sleeps: it is not ticked, not visited, and never changes (beats.ts). */
+  asleep: Asleep | undefined
+  /** Ticks since somebody wanted something of it. */
+  quietTicks = 0
   /** True from the moment a snapshot is to be installed until it is. */
   installing = false
 
@@ -139,11 +148,14 @@ export class Replica {
 
   /** Members that the log has and the state has not yet: they are in force already. */
   learnPlacesInLog(): void {
-    for (let index = this.machine.appliedIndex + 1; index <= this.log.lastIndex; index++) {
-      const [entry] = this.log.entries(index, index + 1, 1)
-      if (entry?.kind === entryKinds.members) {
-        this.learnPlaces(decodeMembersChange(entry.data).replicas)
+    const end = this.log.lastIndex + 1
+    for (let from = this.machine.appliedIndex + 1; from < end; ) {
+      const entries = this.log.entries(from, end, lookBytes)
+      for (const { kind, data } of entries) {
+        if (kind === entryKinds.members) this.learnPlaces(decodeMembersChange(data).replicas)
       }
+      // One that is missing is passed over.
+      from += Math.max(1, entries.length)
     }
   }
 

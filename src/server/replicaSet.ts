@@ -1,9 +1,10 @@
 import { StorageCorruption } from "../disk/disk.ts"
+import type { JournalGroup } from "../journal/group.ts"
 import { assert } from "../lib/assert.ts"
 import { entryKinds } from "../raft/message.ts"
 import type { LogIndex, MonotonicMs, RangeDescriptor, RangeId, ReplicaId } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
-import { overlap } from "./descriptors.ts"
+import { lists, overlap } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
 import { firstIndex, firstTerm, ReplicaOpener } from "./openReplicas.ts"
 import { decodeSplit } from "./rangeEntries.ts"
@@ -11,6 +12,9 @@ import type { Replica } from "./replica.ts"
 import type { Storage } from "./storage.ts"
 import type { StoreLoopOptions } from "./storeLoop.ts"
 import { buries } from "./tombstone.ts"
+
+/** Logs of one range that are kept at a time; more are of no use, but a hundred contests for one node come to it. */
+const restingMax = 64
 
 /**
  * The replicas of a node: those that live, those on their way out, and those that exist only in the journal. They come by bootstrap, by the split of their
@@ -36,6 +40,7 @@ export class ReplicaSet {
   private readonly makers = new Map<RangeId, ReadonlyArray<RangeId>>()
   private inOrder: ReadonlyArray<Replica> = []
   private withDying: ReadonlyArray<Replica> = []
+  private inTurn: ReadonlyArray<Replica> | undefined
   /** Until then a child could have followed a leader just before this start, without a trace in the journal. */
   private readonly silentUntilMs: MonotonicMs
   private readonly storage: Storage
@@ -61,12 +66,25 @@ export class ReplicaSet {
       const committed = this.replayed.get(machine.descriptor.id) ?? 0
       this.add(this.opener.open(machine, { nowMs, committed }))
     }
-    for (const [range, replica] of empty) this.createEmpty(range, replica, nowMs)
+    for (const [range, replica] of empty) {
+      if (this.mayCreate(range, replica)) this.createEmpty(range, replica, nowMs)
+    }
   }
 
   /** In order of range id. */
   get sorted(): ReadonlyArray<Replica> {
     return this.inOrder
+  }
+
+  /** Those that do not sleep, in the same order: whom a turn visits. */
+  get awake(): ReadonlyArray<Replica> {
+    this.inTurn ??= this.inOrder.filter(({ asleep }) => asleep === undefined)
+    return this.inTurn
+  }
+
+  /** A replica has fallen asleep, or was woken. */
+  awakeChanged(): void {
+    this.inTurn = undefined
   }
 
   /** Those and the dying: all whose state lies in the engine. */
@@ -82,6 +100,7 @@ export class ReplicaSet {
   private sort(): void {
     this.inOrder = [...this.byRange.values()].sort((left, right) => left.range - right.range)
     this.withDying = [...this.inOrder, ...this.dying.values()]
+    this.inTurn = undefined
   }
 
   // ---- What the journal holds of ranges without state
@@ -90,15 +109,17 @@ export class ReplicaSet {
   private sortOutLogs(
     machines: ReadonlyMap<RangeId, RangeMachine>,
   ): ReadonlyArray<readonly [RangeId, ReplicaId]> {
-    const empty: Array<readonly [RangeId, ReplicaId]> = []
+    const empty: Array<JournalGroup> = []
     for (const group of this.storage.journal.list()) {
       const { range, replica } = group.key
       if (this.isBuried(range, replica)) group.destroy()
-      else if (machines.has(range)) continue
-      else if (group.lastIndex === 0) empty.push([range, replica])
+      else if (machines.has(range)) forgetRested(group, machines.get(range) as RangeMachine)
+      else if (group.lastIndex === 0) empty.push(group)
       else this.awaited.set(range, replica)
     }
-    return empty
+    // Of several that rest (`rest`) the one that heard last is the likeliest to be wanted; the others are made again when somebody asks for them.
+    empty.sort((left, right) => right.hardState.term - left.hardState.term)
+    return empty.map(({ key }) => [key.range, key.replica])
   }
 
   /** Looks for the splits that make the awaited ranges, in the logs of their parents, who may be awaited themselves. */
@@ -191,6 +212,16 @@ export class ReplicaSet {
     return tombstone !== undefined && buries(tombstone, replica)
   }
 
+  /** Whether one more replica without data may rest: the journal keeps a record of each. */
+  mayRest(range: RangeId): boolean {
+    const groups = this.storage.journal.list().filter(({ key }) => key.range === range)
+    if (groups.length < restingMax) return true
+    this.storage.note(
+      `range ${range}: ${restingMax} replicas that came to nothing are kept here; no other is made while the present one waits for its data`,
+    )
+    return false
+  }
+
   /** True when a replica with this id may be made: none of the range is here, none with it or a later id was buried. */
   mayCreate(range: RangeId, replica: ReplicaId): boolean {
     const isHere = this.byRange.has(range) || this.dying.has(range) || this.awaited.has(range)
@@ -203,6 +234,17 @@ export class ReplicaSet {
     const created = this.opener.openEmpty(range, replica, nowMs)
     this.add(created)
     return created
+  }
+
+  /**
+   * A replica without data is set aside, as if it were down: the journal keeps what it has promised, and it goes on from there when it is made again. Nobody
+   * needs a proof for that, so it also ends replicas of memberships that were never committed, of which nobody can tell that they are none.
+   */
+  rest(replica: Replica): void {
+    assert(replica.isEmpty && !replica.installing, () => `range ${replica.range} has no state`)
+    assert(this.byRange.get(replica.range) === replica, () => `range ${replica.range} is here`)
+    this.byRange.delete(replica.range)
+    this.sort()
   }
 
   /**
@@ -286,4 +328,11 @@ export class ReplicaSet {
     this.sort()
     replica.log.destroy()
   }
+}
+
+/** The log of a replica that rested and that a later one of its node has outlived: its id is gone for ever, and the later one's tombstone will say so. */
+function forgetRested(group: JournalGroup, { descriptor, replica }: RangeMachine): void {
+  const { key } = group
+  if (key.replica >= replica || !lists(descriptor, replica)) return
+  if (!lists(descriptor, key.replica)) group.destroy()
 }

@@ -38,6 +38,8 @@ export interface RequestHost {
   readonly stampMs: WallMs
   /** Begins what a request about the range itself asks for, or refuses it. */
   changeRange(request: RangeRequest): void
+  /** Something is wanted of the replica: it is awake from here on. */
+  rouse(replica: Replica): void
   /** Where a replica's range is now, and what it was split into, as far as this node knows. */
   movedTo(replica: Replica): ReadonlyArray<RangeDescriptor>
 }
@@ -136,6 +138,7 @@ export class RequestQueue {
   }
 
   private enqueue(request: DataRequest, replica: Replica): void {
+    this.host.rouse(replica)
     const { monotonicMs } = this.host.clock
     if (request._tag === "Mutate") {
       const { token, command } = request

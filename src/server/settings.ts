@@ -24,6 +24,8 @@ export interface StoreSettings {
   readonly clockSlipMs: number
   /** A question for a read index that nobody answered is asked again after so long. */
   readonly readRetryMs: number
+  /** A group that nobody has wanted anything of for so many ticks sleeps; 0 = never (beats.ts). */
+  readonly sleepTicks: number
   readonly preVote: boolean
   readonly checkQuorum: boolean
   readonly maxInflightAppends: number
@@ -89,6 +91,7 @@ export const defaultSettings: StoreSettings = {
   leaseMs: 240,
   clockSlipMs: 20,
   readRetryMs: 120,
+  sleepTicks: 100,
   preVote: true,
   checkQuorum: true,
   maxInflightAppends: 256,

@@ -101,6 +101,11 @@ export class SnapshotExchange {
     this.sendFrame(replica, sender, nowMs)
   }
 
+  /** A snapshot of this range is on its way. */
+  isBusy(range: RangeId): boolean {
+    return this.sender?.range === range || this.receivers.has(range) || this.installs.has(range)
+  }
+
   /** The index of the snapshot that this follower is being sent, or may go on with. */
   indexFor(range: RangeId, to: ReplicaId): LogIndex | undefined {
     const { sender } = this

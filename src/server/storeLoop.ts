@@ -20,7 +20,9 @@
  * - an entry is applied only when this node's own journal has made it durable;
  * - a mutation is answered after it is applied, a read after its index is applied and leadership was confirmed after it came in.
  *
- * Left out so far: hibernation and coalesced heartbeats, a limit on what a follower holds that it could not apply yet, merges.
+ * Groups that nobody wants anything of sleep (beats.ts): a turn visits those that are awake, and whatever concerns a sleeping one wakes it first.
+ *
+ * Left out so far: a limit on what a follower holds that it could not apply yet, merges.
  */
 import type { JournalWrite } from "../journal/journal.ts"
 import { assert } from "../lib/assert.ts"
@@ -34,6 +36,7 @@ import type {
   WallMs,
 } from "../types.ts"
 import { Applier } from "./applier.ts"
+import { Beats } from "./beats.ts"
 import { ClockGuard, clockAheadMaxMs } from "./clockGuard.ts"
 import { Collector } from "./collector.ts"
 import { Comparison, type OddReplica } from "./comparison.ts"
@@ -87,6 +90,7 @@ export class StoreLoop {
   private readonly clockGuard = new ClockGuard()
   private readonly holes: HoleFilling
   private readonly handover: Handover
+  private readonly beats: Beats
   private lastTickMs: MonotonicMs
   private ticks = 0
   /** Nothing is proposed before. */
@@ -136,6 +140,7 @@ export class StoreLoop {
     })
     const { stallMs, disk, tickMs } = options.settings
     this.handover = new Handover({ stallMs, ...disk }, tickMs)
+    const sessionOfBeats = options.prng.int(1, 2 ** 40)
     this.life = new RangeLife(this)
     this.changes = new RangeChanges(this)
     const loop = this
@@ -147,7 +152,20 @@ export class StoreLoop {
       firstSequence: options.prng.int(1, 2 ** 40),
       send,
       note: (message) => storage.note(message),
-      restart: (replica) => set.restart(replica, this.clock.monotonicMs),
+      restart: (replica) => {
+        this.rouse(replica)
+        set.restart(replica, this.clock.monotonicMs)
+      },
+    })
+    this.beats = new (options.parts?.Beats ?? Beats)({
+      get clock() {
+        return loop.clock
+      },
+      settings: options.settings,
+      set,
+      session: sessionOfBeats,
+      isBusy: ({ range }) => this.changes.isUnderWay(range) || this.exchange.isBusy(range),
+      send,
     })
     this.comparison = new Comparison({
       get sorted() {
@@ -167,6 +185,11 @@ export class StoreLoop {
   /** In order of range id. */
   private get sorted(): ReadonlyArray<Replica> {
     return this.set.sorted
+  }
+
+  /** Those that a turn visits: who sleeps has nothing to do. */
+  private get awake(): ReadonlyArray<Replica> {
+    return this.set.awake
   }
 
   /** Recovers the node's state from its directory. Throws `StorageCorruption` or `DiskError`. */
@@ -210,7 +233,7 @@ export class StoreLoop {
     this.clock = clock
     this.stampMs = this.clockGuard.isTrusted(clock.monotonicMs) ? clock.wallMs : 0
     this.handover.turn(clock.monotonicMs, this.gate.isWriting)
-    for (const { raft } of this.sorted) raft.observeClocks(clock.monotonicMs, clock.wallMs)
+    for (const { raft } of this.awake) raft.observeClocks(clock.monotonicMs, clock.wallMs)
     this.drainInbox()
     this.tickIfDue()
     this.exchange.advance(clock.monotonicMs)
@@ -222,13 +245,13 @@ export class StoreLoop {
     this.proposeGathered()
     this.collect()
     let more = this.applier.applyCommitted()
-    for (const replica of this.sorted) this.queue.takeConfirmed(replica)
+    for (const replica of this.awake) this.queue.takeConfirmed(replica)
     if (this.queue.serveReads()) more = true
     const journal = this.gate.cut()
     if (journal !== undefined) this.handover.writeBegan()
     if (this.storage.wantsSeal(this.set.all)) this.storage.seal(this.set.all)
     const jobs = this.storage.takeJobs(clock.monotonicMs, clock.wallMs)
-    more ||= this.inbox.length > 0 || this.sorted.some((replica) => replica.raft.hasReady())
+    more ||= this.inbox.length > 0 || this.awake.some((replica) => replica.raft.hasReady())
     const { sends } = this
     this.sends = []
     const reports = this.storage.takeReports()
@@ -248,10 +271,11 @@ export class StoreLoop {
   /** Leaders propose what was gathered, and ask for read confirmation. */
   private proposeGathered(): void {
     const { clock } = this
-    const count = this.sorted.length
+    const { awake } = this
+    const count = awake.length
     for (let i = 0, first = this.proposeFrom; i < count; i++) {
       const place = (first + i) % count
-      const replica = this.sorted[place] as Replica
+      const replica = awake[place] as Replica
       replica.askForReads(clock)
       if (!replica.isLeader) continue
       // What comes while a write is under way could not be durable before the next: it gathers, and leaves as fewer entries.
@@ -325,7 +349,13 @@ export class StoreLoop {
     return this.queue.receiptOf(replica, entry)
   }
 
+  /** Something is about to happen to the replica: it is awake from here on. */
+  rouse(replica: Replica): void {
+    this.beats.rouse(replica)
+  }
+
   abandon(replica: Replica): void {
+    this.rouse(replica)
     this.changes.abandon(replica)
     this.queue.abandon(replica)
     this.exchange.abandon(replica)
@@ -340,6 +370,17 @@ export class StoreLoop {
   }
 
   private step(from: NodeId, message: PeerMessage): void {
+    switch (message._tag) {
+      case "Beat":
+        return this.beats.beaten(from, message)
+      case "BeatEcho":
+        return this.beats.echoed(from, message)
+      case "Rouse":
+        return this.beats.roused(from, message)
+    }
+    const concerned = this.replicas.get(message.range)
+    const changes = concerned?.asleep !== undefined || !isBeat(message)
+    if (concerned !== undefined && changes && message._tag !== "Clock") this.rouse(concerned)
     if (message._tag === "Gone") return this.life.gone(message)
     if (message._tag === "Clock") {
       return this.clockGuard.observe(from, message.wallMs, this.clock)
@@ -355,10 +396,10 @@ export class StoreLoop {
     const nowMs = this.clock.monotonicMs
     switch (message._tag) {
       case "Raft":
-        // Damage took its promises: until they are known again it takes no part.
-        if (!replica.log.mayVote) return
         if (this.life.refuses(replica, from, ids.from)) return
         replica.heardAtMs = nowMs
+        // Damage took its promises: until they are known again it takes no part.
+        if (!replica.log.mayVote) return
         return replica.raft.step(message.message, nowMs)
       case "SnapshotFrame":
         // Nor does it answer for what a snapshot brings.
@@ -386,14 +427,15 @@ export class StoreLoop {
       elapsed < 2 * this.settings.tickMs ? this.lastTickMs + this.settings.tickMs : nowMs
     this.ticks++
     // A disk that stands still must not hold up groups that others could lead.
-    this.handover.tick(this.sorted, nowMs, (replica) => this.shouldYield(replica))
+    this.handover.tick(this.awake, nowMs, (replica) => this.shouldYield(replica))
     this.holes.tick(this.sorted)
     this.exchange.tick(nowMs)
+    this.beats.tick()
     this.life.tick()
     this.comparison.tick(nowMs)
     this.tellClock(nowMs)
     if (this.ticks % expiryTicks === 0) {
-      for (const replica of this.sorted) this.queue.expire(replica)
+      for (const replica of this.awake) this.queue.expire(replica)
       this.changes.expire()
     }
     if (this.ticks % this.settings.retentionTicks === 0) this.releaseLogs()
@@ -433,9 +475,15 @@ export class StoreLoop {
   }
 
   private collect(): void {
-    for (const replica of this.sorted) {
+    for (const replica of this.awake) {
       this.collectAll(replica)
       if (replica.noticeRole() && !replica.isLeader) this.queue.loseLeadership(replica)
     }
   }
+}
+
+/** A beat of the group itself, or its echo: it wakes a replica, whose leader is awake, but is nothing that anybody wants. */
+function isBeat(message: PeerMessage): boolean {
+  if (message._tag !== "Raft") return false
+  return message.message._tag === "Heartbeat" || message.message._tag === "HeartbeatResponse"
 }

@@ -3,6 +3,7 @@ import type { JournalWrite } from "../journal/journal.ts"
 import type { Prng } from "../lib/prng.ts"
 import type { RaftNode } from "../raft/raftNode.ts"
 import type { MonotonicMs, NodeId, RangeDescriptor, WallMs } from "../types.ts"
+import type { Beats } from "./beats.ts"
 import type { ReplicaOpener } from "./openReplicas.ts"
 import type { PeerMessage } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
@@ -23,6 +24,7 @@ export interface StoreParts extends StorageParts {
   readonly RaftNode?: typeof RaftNode
   readonly SnapshotExchange?: typeof SnapshotExchange
   readonly ReplicaOpener?: typeof ReplicaOpener
+  readonly Beats?: typeof Beats
   /** Is shown every replica that is opened, at the start and later. */
   readonly opened?: (replica: Replica) => void
 }

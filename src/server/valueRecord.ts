@@ -43,8 +43,17 @@ export function isExpired(record: Uint8Array, time: Version): boolean {
   return expiry !== 0 && expiry <= time
 }
 
+function headerBytes(record: Uint8Array): number {
+  const expires = ((record[flagsOffset] as number) & expiryFlag) !== 0
+  return expires ? expiringHeaderBytes : valueHeaderBytes
+}
+
 /** The value of a record, as a view. */
 export function recordValue(record: Uint8Array): Uint8Array {
-  const expires = ((record[flagsOffset] as number) & expiryFlag) !== 0
-  return record.subarray(expires ? expiringHeaderBytes : valueHeaderBytes)
+  return record.subarray(headerBytes(record))
+}
+
+/** The value of a record, as an own copy. */
+export function copyRecordValue(record: Uint8Array): Uint8Array {
+  return record.slice(headerBytes(record))
 }

@@ -61,3 +61,29 @@ test("a replacement that stopped half-way is gone on with by whoever leads the r
     })
   })
 }, 60_000)
+
+test("a replica that an order placed on a node while another removed that node goes by itself", async () => {
+  await withNodes(3, async (nodes) => {
+    await founded(nodes)
+    await nodes.join("n4")
+    const client = await nodes.client(true)
+    await Effect.runPromise(client.admin("range.addReplica", { range: 1, on: 4 }))
+    const isThere = () =>
+      nodes.founders.some((id) =>
+        nodes
+          .node(`n${id}`)
+          .store.ranges()
+          .some(
+            ({ descriptor }) =>
+              descriptor.id === 1 && descriptor.replicas.some(({ node }) => node === 4),
+          ),
+      )
+    await until("it is there", isThere)
+    // The order to remove n4 has looked before, and writes down now that it is done.
+    const found = await Effect.runPromise(client.get("system", "node/4"))
+    const record = JSON.parse(found.found ? new TextDecoder().decode(found.value) : "")
+    const gone = JSON.stringify({ ...record, state: "removed" })
+    await Effect.runPromise(client.put("system", "node/4", gone))
+    await until("it is gone", () => !isThere())
+  })
+}, 60_000)

@@ -1,3 +1,4 @@
+import { runtimeSettings } from "../../src/cli/Supervisor.ts"
 import { type ClusterProcess, startCluster } from "../processes/Cluster.ts"
 import { kvorum } from "../processes/Command.ts"
 import { machineClass, today } from "./Machine.ts"
@@ -123,7 +124,10 @@ async function measureOne(
   const what = operation === "local" ? ["get", "--consistency", "local"] : [operation]
   const words = ["bench", "--operation", ...what, "--clients", String(clients), "--json"]
   const place = ["--seconds", String(seconds), "--endpoints", cluster.endpoints]
-  const { code, stdout, stderr } = await kvorum([...words, ...place])
+  const { code, stdout, stderr } = await kvorum([...words, ...place], {
+    // As the nodes are run: what loads them takes its processor time from the same cores.
+    environment: runtimeSettings,
+  })
   if (code !== 0) throw new Error(`kvorum bench exited with ${code}: ${stderr}`)
   const printed = JSON.parse(stdout.trim().split("\n").at(-1) as string) as BenchFigure
   const figure = { ...printed, operation }

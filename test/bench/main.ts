@@ -2,6 +2,7 @@ import { benchCaches } from "./Caches.ts"
 import { benchEngine } from "./Engine.ts"
 import { benchFailover } from "./Failover.ts"
 import { benchSim } from "./Sim.ts"
+import { benchSnapshot } from "./Snapshot.ts"
 import { benchStrong } from "./Strong.ts"
 
 /**
@@ -9,6 +10,7 @@ import { benchStrong } from "./Strong.ts"
  * `npm run bench -- sim [--seeds N] [--json]`: simulated cluster hours per CPU-minute.
  * `npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]`: the storage engine and RocksDB in the same run.
  * `npm run bench -- failover [--json] [--rounds N] [--histories DIR]`: for how long nothing can be written when a node fails.
+ * `npm run bench -- snapshot [--json] [--mebibytes N]`: how fast a new replica catches up, and what that costs clients.
  * `npm run bench -- caches [--json] [--quick]`: what each cache of the engine buys.
  *
  * Figures are measured when asked for and never asserted: a timed test says more about the neighbours than about the code.
@@ -29,6 +31,8 @@ const usage = [
   "npm run bench -- failover [--json] [--rounds N] [--histories DIR]",
   "    the time without writes when a leader is killed, paused, cut one way, or its disk stands still (--rounds 12 of each)",
   "    --histories DIR   keep what clients saw, for npm run jepsen and outside checkers",
+  "npm run bench -- snapshot [--json] [--mebibytes N]",
+  "    a replica is added to a range of N MiB (1024), with and without clients; beside it a copy of the directory",
   "npm run bench -- caches [--json] [--quick]",
   "    point reads with each cache of the engine on and off",
 ].join("\n")
@@ -47,6 +51,7 @@ function parse(words: ReadonlyArray<string>) {
     seconds: 60,
     seeds: 200,
     rounds: 12,
+    mebibytes: 1024,
     histories: undefined as string | undefined,
     only: undefined as ReadonlyArray<string> | undefined,
   }
@@ -58,10 +63,10 @@ function parse(words: ReadonlyArray<string>) {
     else if (word === "--quick") options.quick = true
     else if (word === "--histories") options.histories = words[++i]
     else if (word === "--only") options.only = (words[++i] ?? "").split(",")
-    else if (word === "--seconds" || word === "--seeds" || word === "--rounds") {
+    else if (/^--(seconds|seeds|rounds|mebibytes)$/.test(word ?? "")) {
       const number = Number(words[++i])
       if (!Number.isInteger(number) || number < 1) usageExit(`${word} needs a whole number above 0`)
-      options[word.slice(2) as "seconds" | "seeds" | "rounds"] = number
+      options[word?.slice(2) as "seconds" | "seeds" | "rounds" | "mebibytes"] = number
     } else usageExit(`unknown option ${word}`)
   }
   return options
@@ -97,6 +102,9 @@ switch (what) {
       rounds: options.rounds,
       histories: options.histories,
     })
+    break
+  case "snapshot":
+    process.exitCode = await benchSnapshot({ json: options.json, mebibytes: options.mebibytes })
     break
   case "caches":
     process.exitCode = await benchCaches({ json: options.json, quick: options.quick })

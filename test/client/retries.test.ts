@@ -141,7 +141,7 @@ describe("the client's retries", () => {
       expect(full).toMatchObject({ _tag: "Overloaded", what })
     }))
 
-  test("two nodes that point at each other are not asked in a loop", () =>
+  test("pitfall 40: two nodes that point at each other are not asked in a loop", () =>
     withDoors({ nodes: 3 }, async (doors) => {
       const kv = await doors.client()
       await run(kv.put("default", "a", "0"))

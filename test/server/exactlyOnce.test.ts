@@ -2,7 +2,7 @@ import { expect, test } from "bun:test"
 import { ExactlyOnce } from "./exactlyOnce.ts"
 
 test("pitfall 32: 10,000 adds end at 10,000, with answers lost at random, over crashes and snapshots", () => {
-  const report = new ExactlyOnce(1, { splits: false }).run(10_000)
+  const report = new ExactlyOnce(2, { splits: false }).run(10_000)
   expect(report.total).toBe(10_000n)
   expect(report.repliesLost).toBeGreaterThan(3000)
   expect(report.attempts).toBeGreaterThan(13_000)

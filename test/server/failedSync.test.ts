@@ -61,7 +61,7 @@ const places: ReadonlyArray<SyncFault> = [
   { path: "reserve", skip: 0 },
 ]
 
-describe("the store loop over a disk whose syncs fail", () => {
+describe("pitfall 35: the store loop over a disk whose syncs fail", () => {
   /** Puts in batches until the disk fails a sync; returns what was acknowledged. */
   function live(disk: FailingDisk, acknowledged: Map<string, string>): void {
     const node = new LoopNode({ disk, settings })

@@ -3,7 +3,7 @@ import { recordTypes } from "../../src/journal/format.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import type { SimulatedDisk } from "../sim/simulatedDisk.ts"
 import { type Place, records } from "./journalRecords.ts"
-import { LoopCluster } from "./loopCluster.ts"
+import { LoopCluster, learner, voter } from "./loopCluster.ts"
 
 const range = 1
 
@@ -301,6 +301,39 @@ describe("pitfall 36: a torn tail is not damage in the middle", () => {
       settle(cluster)
     }
   }, 60_000)
+
+  test("who waits for a voter that never comes back asks to be replaced, and is, by a replica that has promised nothing", () => {
+    const cluster = new LoopCluster({
+      founders: [1, 2, 3, 4, 5],
+      settings: { engine: { memtableBytes: 1 << 20 } },
+    })
+    const { replicas } = cluster.descriptor(range)
+    const rest = [1, 2, 3, 4, 5].filter((id) => replicas.every(({ node }) => node !== id))
+    const five = [...replicas, ...rest.map((id) => voter(id, 10 + id))]
+    cluster.until("five voters", () => cluster.members(range, five)?._tag === "Changed")
+    for (let i = 0; i < 5; i++) cluster.put(`key ${i}`, `value ${i}`)
+    cluster.pass(500)
+    const leader = cluster.untilLeader(range).id
+    const [dead, hurt] = [1, 2, 3, 4, 5].filter((id) => id !== leader) as [number, number]
+    for (const id of [dead, hurt]) stop(cluster, id)
+    const last = records(disk(cluster, hurt)).at(-1) as Place
+    damage(disk(cluster, hurt), [last], true)
+    cluster.start(hurt)
+    expect(cluster.replica(hurt, range)?.log.isUnsure).toBe(true)
+    const odd = () => cluster.untilLeader(range).loop.oddReplicas()
+    cluster.pass(5000)
+    expect(odd()).toEqual([])
+    cluster.until("it asks to be replaced", () => odd().some(({ node }) => node === hurt), 60_000)
+    const others = five.filter(({ node }) => node !== hurt)
+    for (const wanted of [others, [...others, learner(hurt, 20)]]) {
+      cluster.until("it is replaced", () => cluster.members(range, wanted)?._tag === "Changed")
+    }
+    cluster.until("the new one has it all", () => {
+      const [there, here] = [leader, hurt].map((id) => cluster.replica(id, range)?.machine)
+      return here?.replica === 20 && here.appliedIndex === there?.appliedIndex
+    })
+    expect(odd().some(({ node }) => node === hurt)).toBe(false)
+  })
 
   test("a crash at any operation on the disk while entries are put back", () => {
     const prng = new Prng(1)

@@ -36,7 +36,7 @@ describe("a range that splits", () => {
     cluster.expectWhole()
   })
 
-  test("a command that was on its way is refused with both halves, or done in one of them", () => {
+  test("pitfall 40: a command that was on its way is refused with both halves, or done in one of them", () => {
     const cluster = new LoopCluster({})
     for (const key of keys(20)) cluster.put(key, "1")
     const { boundsVersion } = cluster.descriptor(1)

@@ -86,7 +86,7 @@ export class ControlPlane {
     const gap = (-Math.log(1 - prng.float()) / parameters.rate) * 1e6
     world.schedule(world.now + Math.round(gap), () => {
       if (this.stopped) return
-      if (this.open < 3) this.order()
+      if (this.open < 4) this.order()
       this.start()
     })
   }
@@ -115,8 +115,13 @@ export class ControlPlane {
     const { prng, world } = this
     if (prng.chance(0.7)) this.refresh()
     const { descriptor, leader } = prng.pick(this.routes.all)
-    const kind = this.drawKind()
-    const body = this.bodyOf(kind, descriptor)
+    let kind = this.drawKind()
+    let body = this.bodyOf(kind, descriptor)
+    // Not every kind makes sense for every range.
+    for (let i = 0; i < 3 && body === undefined; i++) {
+      kind = this.drawKind()
+      body = this.bodyOf(kind, descriptor)
+    }
     if (body === undefined) return
     this.open++
     if (body._tag === "Transfer") world.transferOrdered(body.to)

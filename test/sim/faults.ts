@@ -77,7 +77,10 @@ export class Faults {
     const { prng, parameters } = this
     if (this.stopped) return
     // What it heard as a leader before, or while it asked for votes, says nothing now.
-    if (prng.chance(0.3)) this.world.network.repeatTo(node.id)
+    const { network, nodes } = this.world
+    const draw = prng.float()
+    if (draw < 0.3) network.repeatTo(node.id)
+    else if (draw < 0.5) for (const id of nodes.keys()) network.repeatTo(id)
     if (!prng.chance(parameters.strikeRate)) return
     if (prng.chance(0.3) && this.deafenOthers(node)) return
     // At once means before its first append leaves.
@@ -170,7 +173,8 @@ export class Faults {
       case "pause":
         node.pause()
         world.trace.record("pause", world.now, node.id)
-        this.later(duration, () => {
+        // Often for longer than it takes the others to elect and go on without it.
+        this.later(prng.chance(0.5) ? duration : prng.logUniform(300_000, 2_000_000), () => {
           if (node.isPaused) node.resume()
         })
         return

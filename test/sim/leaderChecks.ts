@@ -11,6 +11,8 @@ interface Peer {
   readonly durability: Durability
   /** The term of the range's lease that it holds by its own clocks; 0 = it has none. */
   leaseTerm(range: RangeId): Term
+  /** What the replica has applied; `undefined` = it does not run now. */
+  appliedIndexOf(range: RangeId, replica: ReplicaId): LogIndex | undefined
 }
 
 interface LeaderWorld {
@@ -98,6 +100,9 @@ export class LeaderChecks {
       const group = { range, replica: id }
       if (term === undefined || match === 0 || disk === undefined || disk.mayHaveLost) continue
       if (disk.endOf(group) === undefined || disk.holds(group, match, term)) continue
+      // A snapshot is in the engine first, and then the log begins after it.
+      const applied = this.appliedBy(replica, id)
+      if (applied === undefined || applied >= match) continue
       this.fail(
         "durability",
         `takes replica ${id} of r${range} to hold ${match}, which it does not`,
@@ -112,6 +117,7 @@ export class LeaderChecks {
     if (term === undefined) return true
     const holds = (id: ReplicaId) => {
       const disk = this.diskOf(replica, id)
+      if ((this.appliedBy(replica, id) ?? 0) >= index) return true
       return disk?.mayHaveLost === true || disk?.holds({ range, replica: id }, index, term) === true
     }
     return setsOf(membership).every((set) => isMajority(set, holds))
@@ -144,6 +150,12 @@ export class LeaderChecks {
   private diskOf(replica: Replica, id: ReplicaId): Durability | undefined {
     const node = replica.nodeOf(id)
     return node === undefined ? undefined : this.world.nodes.get(node)?.checks.durability
+  }
+
+  private appliedBy(replica: Replica, id: ReplicaId): LogIndex | undefined {
+    const node = replica.nodeOf(id)
+    if (node === undefined) return undefined
+    return this.world.nodes.get(node)?.checks.appliedIndexOf(replica.range, id)
   }
 
   private fail(invariant: Violation["invariant"], message: string): never {

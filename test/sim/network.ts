@@ -19,9 +19,15 @@ export interface NetworkWorld {
   lost(from: NodeId, to: NodeId): void
 }
 
-/** Of the messages that arrived at a node, so many are kept to come once more, one of so many. */
+/** Of the messages that arrived at a node, so many are kept to come once more: one of so many, and all of the seldom ones. */
 const keptMax = 96
 const keepEvery = 5
+const frequent: ReadonlySet<string> = new Set([
+  "AppendRequest",
+  "AppendResponse",
+  "Heartbeat",
+  "HeartbeatResponse",
+])
 
 interface Kept {
   readonly from: NodeId
@@ -44,7 +50,7 @@ export class Network {
   /** When the last message sent on a link arrives, to keep order where the seed asks for it. */
   private readonly lastArrival = new Map<number, number>()
   /** By receiver: a sample of what has arrived lately, the oldest overwritten. */
-  private readonly kept = new Map<NodeId, Array<Kept>>()
+  private readonly kept = new Map<NodeId, { at: number; readonly messages: Array<Kept> }>()
   private readonly writer = new ByteWriter(4096)
   private extraLoss = 0
   private perfect = false
@@ -83,20 +89,25 @@ export class Network {
     const { prng, parameters, world } = this
     if (parameters.duplicateRate === 0 || this.perfect) return
     const share = prng.float()
-    for (const { from, carried } of this.kept.get(to) ?? []) {
+    for (const { from, carried } of this.kept.get(to)?.messages ?? []) {
       if (!prng.chance(share)) continue
       this.duplicated++
       world.trace.record("duplicate", world.now, from, to)
-      this.arriveAt(world.now + Math.round(prng.logUniform(100, 50_000)), from, to, carried)
+      this.arriveAt(world.now + Math.round(prng.logUniform(100, 200_000)), from, to, carried)
     }
   }
 
-  private keep(from: NodeId, to: NodeId, carried: PeerMessage | Uint8Array): void {
-    if (this.parameters.duplicateRate === 0 || this.delivered % keepEvery !== 0) return
-    const kept = this.kept.get(to)
-    if (kept === undefined) this.kept.set(to, [{ from, carried }])
-    else if (kept.length < keptMax) kept.push({ from, carried })
-    else kept[Math.floor(this.delivered / keepEvery) % keptMax] = { from, carried }
+  private keep(to: NodeId, message: PeerMessage, arrived: Kept): void {
+    if (this.parameters.duplicateRate === 0) return
+    const isFrequent = message._tag === "Raft" && frequent.has(message.message._tag)
+    if (isFrequent && this.delivered % keepEvery !== 0) return
+    let kept = this.kept.get(to)
+    if (kept === undefined) {
+      kept = { at: 0, messages: [] }
+      this.kept.set(to, kept)
+    }
+    kept.messages[kept.at] = arrived
+    kept.at = (kept.at + 1) % keptMax
   }
 
   send(from: NodeId, to: NodeId, message: PeerMessage): void {
@@ -152,8 +163,8 @@ export class Network {
   ): void {
     this.world.schedule(time, () => {
       this.delivered++
-      this.keep(from, to, carried)
       const message = carried instanceof Uint8Array ? decodePeerMessage(carried) : carried
+      this.keep(to, message, { from, carried })
       this.world.deliver(from, to, message)
     })
   }

@@ -168,6 +168,7 @@ export class NodeChecks {
         this.placesChanged = true
         observer.described(this.node.id, machine.descriptor, entry.index)
         if (machine.child !== undefined) {
+          this.checkSessions(range, machine.sessions.results, machine.child.sessions.results)
           const { appliedIndex, chain } = machine.child
           observer.described(this.node.id, machine.child.descriptor, appliedIndex)
           observer.chainAt(this.node.id, machine.child.descriptor.id, appliedIndex, chain)
@@ -177,6 +178,15 @@ export class NodeChecks {
         this.fail("durability", `applies ${entry.index} of r${range} too early`)
       }
     }
+  }
+
+  /** Whoever sends a command again may find its key in the other half. */
+  private checkSessions(range: RangeId, results: number, copied: number): void {
+    if (copied === results) return
+    this.fail(
+      "linearizability",
+      `splits r${range} and gives ${copied} of ${results} results to the right half: a retry would take effect again`,
+    )
   }
 
   /** State that was not applied here: of a start, a snapshot or a split. */
@@ -230,6 +240,8 @@ export class NodeChecks {
   }
 
   private noteGone(loop: StoreLoop): void {
+    // Where none has come, one that has gone is missing from the count.
+    if (!this.placesChanged && this.present.size === loop.replicas.size) return
     for (const [range, { machine, isEmpty }] of this.present) {
       if (loop.replicas.has(range)) continue
       this.present.delete(range)
@@ -266,6 +278,12 @@ export class NodeChecks {
   /** Whether the node holds a valid lease of the range by its own clocks. */
   hasLease(range: RangeId): boolean {
     return this.leaseTerm(range) > 0
+  }
+
+  /** What a replica has applied; `undefined` = it does not run here now. */
+  appliedIndexOf(range: RangeId, replica: ReplicaId): LogIndex | undefined {
+    const machine = this.present.get(range)?.machine
+    return machine?.replica === replica ? machine.appliedIndex : undefined
   }
 
   /** The term of a valid lease; 0 = there is none. */

@@ -197,6 +197,7 @@ function drawSettings(prng: Prng): StoreSettings {
     leaseMs: hasLease ? (voteSilenceMs * 4) / 5 : 0,
     clockSlipMs: hasLease ? voteSilenceMs / 15 : d.clockSlipMs,
     heartbeatTicks: isFast ? 4 : d.heartbeatTicks,
+    sleepTicks: prng.chance(0.6) ? prng.pick([3, 8, 20]) : 0,
     preVote: prng.chance(0.65),
     checkQuorum: prng.chance(0.8),
     voteSilenceMs,
@@ -328,16 +329,23 @@ function drawChurn(prng: Prng): ChurnParameters {
   const rate = prng.chance(churnShare) ? prng.logUniform(0.3, 6) : 0
   const weights = churnKinds.map(
     (kind) =>
-      [kind, prng.chance(kind === "transfer" ? 0.8 : 0.6) ? prng.logUniform(0.1, 1) : 0] as const,
+      [kind, prng.chance(frequent.has(kind) ? 0.8 : 0.6) ? likelyOf(kind, prng) : 0] as const,
   )
   const sum = weights.reduce((total, [, weight]) => total + weight, 0)
   return {
     rate,
     weights: sum === 0 ? [["move", 1]] : weights.map(([kind, weight]) => [kind, weight / sum]),
-    splitKeys: prng.pick([2, 5, 10]),
+    splitKeys: prng.pick([2, 2, 4, 10]),
     rangesMax: prng.int(4, 8),
     votersMin: prng.pick([1, 2, 3]),
   }
+}
+
+const frequent: ReadonlySet<ChurnKind> = new Set(["transfer", "split"])
+
+/** A split is refused for many reasons, and there is room for a few only. */
+function likelyOf(kind: ChurnKind, prng: Prng): number {
+  return prng.logUniform(0.1, 1) * (kind === "split" ? 3 : 1)
 }
 
 function drawWorkload(prng: Prng): WorkloadParameters {

@@ -102,9 +102,14 @@ export class SimulatedNode {
   /** It sleeps between a turn and its outputs. */
   private isMidTurn = false
   private deferred: Array<() => void> = []
+  /** Turns, when they are to come after all that came in meanwhile. */
+  private deferredTurns: Array<() => void> = []
+  private turnsWait = false
   /** While the disk hangs, what would have been done by now. */
   private hanging: { readonly syncsOnly: boolean; readonly held: Array<() => void> } | undefined
   private turnScheduled = false
+  /** Turns in a row that called for another and did nothing. */
+  private idleTurns = 0
   private writing: JournalWrite | undefined
   private jobs: Array<StoreJob> = []
   private jobUnderWay: JobUnderWay | undefined
@@ -217,7 +222,7 @@ export class SimulatedNode {
     const tickUs = world.parameters.settings.tickMs * 1000
     const tick = () => {
       if (this.life !== life) return
-      this.whenAwake(() => this.turn())
+      this.whenAwake(() => this.turn(), this.turnsWait)
       const late = prng.chance(0.1) ? prng.logUniform(100, tickUs) : prng.int(0, 200)
       world.schedule(Math.round(world.now + tickUs / this.drift + late), tick)
     }
@@ -234,6 +239,7 @@ export class SimulatedNode {
     this.isMidTurn = false
     this.asleepSinceMs = undefined
     this.deferred = []
+    this.deferredTurns = []
     this.hanging = undefined
     this.turnScheduled = false
     this.checks.stopped()
@@ -280,6 +286,7 @@ export class SimulatedNode {
 
   pause(): void {
     this.pausedBy++
+    this.turnsWait = this.prng.chance(0.5)
   }
 
   /** The monotonic clock stands still until the pause ends. */
@@ -304,20 +311,21 @@ export class SimulatedNode {
   /** All that waited happens now, unless it must wait on. */
   private catchUp(): void {
     while (!this.isPaused && !this.isMidTurn) {
-      const run = this.deferred.shift()
+      const run = this.deferred.shift() ?? this.deferredTurns.shift()
       if (run === undefined) return
       run()
     }
   }
 
   /** Runs now, or when the pause ends; never in another life. */
-  private whenAwake(run: () => void): void {
+  private whenAwake(run: () => void, isLast = false): void {
     if (this.pausedBy === 0 && !this.isMidTurn) {
       run()
       return
     }
     const { life } = this
-    this.deferred.push(() => {
+    const deferred = isLast ? this.deferredTurns : this.deferred
+    deferred.push(() => {
       if (this.life === life) run()
     })
   }
@@ -379,7 +387,7 @@ export class SimulatedNode {
     const { world, life, prng } = this
     world.schedule(world.now + prng.int(1, world.parameters.turnDelayMaxUs), () => {
       if (this.life !== life) return
-      this.whenAwake(() => this.turn())
+      this.whenAwake(() => this.turn(), this.turnsWait)
     })
   }
 
@@ -388,8 +396,10 @@ export class SimulatedNode {
     if (loop === undefined) return
     this.turnScheduled = false
     this.counts.turns++
+    const { applied } = world.observer
     const output = this.guard("turn", () => loop.turn(this.clock()))
     if (output === undefined) return
+    this.checkProgress(output, world.observer.applied > applied)
     this.checks.noteRoles(loop)
     for (const { message } of output.sends) this.checks.sent(loop, message)
     for (const reply of output.replies) this.checks.answered(reply)
@@ -407,6 +417,15 @@ export class SimulatedNode {
       this.carryOut(loop, output)
       this.catchUp()
     })
+  }
+
+  /** A node that calls for turn after turn and gets nothing done in them spins, which costs a core and is seen by nobody else. */
+  private checkProgress(output: StoreOutput, hasApplied: boolean): void {
+    const { journal, sends, replies, jobs, more } = output
+    const isIdle = journal === undefined && sends.length + replies.length + jobs.length === 0
+    this.idleTurns = more && isIdle && !hasApplied ? this.idleTurns + 1 : 0
+    if (this.idleTurns < idleTurnsMax) return
+    throw new Violation("liveness", `n${this.id} spins: ${idleTurnsMax} turns that did nothing`)
   }
 
   private carryOut(loop: StoreLoop, output: StoreOutput): void {
@@ -531,6 +550,9 @@ export class SimulatedNode {
 
 /** No single write or job takes longer: what began before healing ends soon after it. */
 const diskDelayMaxUs = 2_000_000
+
+/** Of turns that do nothing and call for another, two in a row are many. */
+const idleTurnsMax = 1000
 
 /** 2025-01-01T00:00:00Z, where every world begins. */
 export const startWallMs = 1_735_689_600_000

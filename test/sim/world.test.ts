@@ -48,19 +48,27 @@ test("fresh seeds pass, with enough work and faults in each", async () => {
   })
 }, 120_000)
 
-test("every mutant was searched for, and most have a seed that kills them", () => {
+test("every mutant has a seed that kills it", () => {
   const names = mutants.map(({ name }) => name)
   expect(Object.keys(kills)).toEqual(names)
   expect(new Set(names).size).toBe(names.length)
-  const killed = names.filter((name) => kills[name]?.seed !== undefined)
-  expect(killed.length / names.length).toBeGreaterThan(0.6)
+  expect(names.length).toBeGreaterThanOrEqual(42)
+  expect(names.filter((name) => kills[name]?.seed === undefined)).toEqual([])
 })
+
+/** Many mutants have the same killer: what it comes to without one is looked at once. */
+const withoutMutant = new Map<number, Outcome["violation"]>()
+
+function violationOf(seed: number): Outcome["violation"] {
+  if (!withoutMutant.has(seed)) withoutMutant.set(seed, runSeed({ seed }).violation)
+  return withoutMutant.get(seed)
+}
 
 for (const mutant of mutants) {
   const seed = kills[mutant.name]?.seed
   if (seed === undefined) continue
   test(`a seed finds that ${mutant.title}`, () => {
     expect(runSeed({ seed, mutant }).violation).toBeDefined()
-    expect(runSeed({ seed }).violation).toBeUndefined()
+    expect(violationOf(seed)).toBeUndefined()
   })
 }

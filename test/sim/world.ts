@@ -335,9 +335,7 @@ export class World {
     for (const node of this.nodes.values()) {
       for (const [range, { machine }] of node.loop?.replicas ?? []) {
         const isMember = members.get(range)?.some(({ replica }) => replica === machine.replica)
-        // What a membership made that was never committed may wait for ever, as nobody can tell that it is none.
-        const mayStay = !this.observer.wasMember(range, machine.replica)
-        if (isMember !== true && !mayStay) return false
+        if (isMember !== true) return false
       }
     }
     return latest.every((descriptor) => this.isSettled(descriptor))

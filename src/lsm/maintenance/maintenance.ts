@@ -61,6 +61,8 @@ export class Maintenance {
   private nowSeconds = 0
   /** Of each level, where its last slice ended. */
   private readonly cursors = new Map<number, Uint8Array>()
+  /** The last plan found nothing to merge: the next finds the same until one of these changes. */
+  private planless: { version: Version; nowSeconds: number; damaged: number } | undefined
   private flushedAndMerged: WrittenBytes
   private readonly userBytesBefore: number
 
@@ -184,9 +186,14 @@ export class Maintenance {
   }
 
   private compactJob(): EngineJob | undefined {
+    const { version, nowSeconds, planless } = this
+    const isKnown = planless?.version === version && planless.nowSeconds === nowSeconds
+    if (isKnown && planless.damaged === this.tables.quarantine.count) return undefined
     const plan = this.plan()
-    if (plan === undefined) return undefined
-    const { version } = this
+    if (plan === undefined) {
+      this.planless = { version, nowSeconds, damaged: this.tables.quarantine.count }
+      return undefined
+    }
     const { inputLevels, outputLevel, lower, upper, dropDeletes, only, move, reason } = plan
     assertPlan(version, plan)
     if (reason === "size") this.cursors.set(inputLevels[0] as number, upper)

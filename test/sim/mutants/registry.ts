@@ -53,6 +53,7 @@ import { sessionEvictedByCount } from "./sessionEvictedByCount.ts"
 import { truncateAlways } from "./truncateAlways.ts"
 import { voteForAnyLog } from "./voteForAnyLog.ts"
 import { voteNotDurable } from "./voteNotDurable.ts"
+import { oldAcknowledgement, voteForgotten } from "./votes.ts"
 
 /** A to H are those of RELIABILITY section 0; pitfalls are those of its section 3. */
 export const mutants: ReadonlyArray<Mutant> = [
@@ -103,6 +104,8 @@ export const mutants: ReadonlyArray<Mutant> = [
   directoryNotSynced,
   tableNotSynced,
   voteBeforeSync,
+  voteForgotten,
+  oldAcknowledgement,
   damageNotNoticed,
   expiredDroppedEarly,
   tickNotInFloor,

@@ -43,6 +43,8 @@ export class ServerFaults {
   private readonly parameters: FaultParameters
   private readonly prng: Prng
   private readonly rate: number
+  /** A founder will lose its disk. */
+  readonly wipes: boolean
   private stopped = false
 
   constructor(options: { world: FaultWorld; parameters: FaultParameters; prng: Prng }) {
@@ -50,6 +52,7 @@ export class ServerFaults {
     this.parameters = options.parameters
     this.prng = options.prng
     this.rate = options.prng.logUniform(0.2, 3)
+    this.wipes = options.prng.chance(wipeShare)
   }
 
   start(): void {
@@ -65,7 +68,7 @@ export class ServerFaults {
   /** In some seeds a founder loses its disk, once. The others remain a majority everywhere. */
   maybeWipe(founders: number): void {
     const { world, prng } = this
-    if (!prng.chance(wipeShare)) return
+    if (!this.wipes) return
     const node = world.servers[prng.int(0, founders - 1)]
     world.schedule(prng.int(2_000_000, 16_000_000), () => {
       if (this.stopped || node === undefined) return

@@ -2,6 +2,7 @@ import { Cause, Context, Effect, Exit, Layer, Logger, Option } from "effect"
 import { DataDirectories } from "../../../src/disk/DataDirectory.ts"
 import { DirectoryInUse } from "../../../src/disk/DirectoryLock.ts"
 import * as Node from "../../../src/Node.ts"
+import { bootstrapDescriptors } from "../../../src/server/bootstrap.ts"
 import { NodeFailed, StoreFailure } from "../../../src/server/Store.ts"
 import type { StoreSettings } from "../../../src/server/settings.ts"
 import type { StoreLoop } from "../../../src/server/storeLoop.ts"
@@ -170,6 +171,8 @@ export class ServerNode implements CheckedNode {
     if (!this.isWiped) return world
     const { trace, parameters, nodes } = world
     const now = () => world.now
+    const observer = new Observer()
+    for (const range of bootstrapDescriptors(world.founders)) observer.described(0, range, 0)
     return {
       get now() {
         return now()
@@ -177,7 +180,7 @@ export class ServerNode implements CheckedNode {
       trace,
       parameters,
       nodes,
-      observer: new Observer(),
+      observer,
       elected: () => {},
     }
   }

@@ -20,6 +20,8 @@ export interface OrdersWorld {
   readonly founders: ReadonlyArray<NodeId>
   readonly nodes: ReadonlyMap<NodeId, ServerNode>
   readonly clients: ReadonlyArray<Machine>
+  /** A range with fewer than three voters might then be left without a majority. */
+  readonly faults: { readonly wipes: boolean }
   schedule(time: number, run: () => void): void
   note(text: () => string): void
   /** Positions of keys that are in use. */
@@ -64,7 +66,6 @@ export class ServerOrders {
   }
 
   start(): void {
-    if (this.parameters.rate === 0) return
     const endpoints = this.world.founders.map((node) => clientAddressOf(`n${node}`))
     const run = Effect.scoped(
       Effect.flatMap(Layer.build(Client.layer({ endpoints })), (context) => {
@@ -73,11 +74,16 @@ export class ServerOrders {
       }),
     )
     this.process?.run(() => void Effect.runFork(run))
-    this.next()
+    if (this.parameters.rate > 0) this.next()
   }
 
   stop(): void {
     this.stopped = true
+  }
+
+  /** The node is gone for good: it is taken out when all else is done. */
+  gone(node: NodeId): void {
+    this.leaving.add(node)
   }
 
   /** Once no other order is under way: gives those again that must not stay half done, until they are. */
@@ -137,7 +143,8 @@ export class ServerOrders {
     if (draw < 0.3) return this.split(data)
     if (draw < 0.45) return { verb: verbs.transfer, args: { range: range.id, to: prng.pick(held) } }
     if (draw < 0.5) return this.namespace()
-    if (draw < 0.55 && members.length > 3) return this.remove(members)
+    const mayShrink = !world.faults.wipes
+    if (draw < 0.55 && members.length > 3 && mayShrink) return this.remove(members)
     if (free.length === 0) return this.split(data)
     if (draw < 0.75) {
       const args = { range: range.id, from: prng.pick(held), to: prng.pick(free) }
@@ -145,7 +152,7 @@ export class ServerOrders {
     }
     if (draw < 0.88)
       return { verb: verbs.addReplica, args: { range: range.id, on: prng.pick(free) } }
-    if (held.length <= this.parameters.votersMin) return undefined
+    if (held.length <= this.parameters.votersMin || !mayShrink) return undefined
     return { verb: verbs.removeReplica, args: { range: range.id, on: prng.pick(held) } }
   }
 

@@ -35,6 +35,8 @@ const namespace = "default"
 const counterCount = 3
 /** A node's clock may be so much slower than the recorder's. */
 const slowestClock = 0.98
+/** A call costs more here than in the world simulator: there are fewer of them, in more of simulated time. */
+const thinkTimes = 2
 /** How long a call of the liveness phase may take before it is made again. */
 const patientMs = 5000
 
@@ -171,7 +173,7 @@ export class ServerWorkload {
 
   private think(thread: Thread): void {
     const { world, prng, parameters } = this
-    const pause = prng.logUniform(parameters.thinkMinUs, parameters.thinkMaxUs)
+    const pause = thinkTimes * prng.logUniform(parameters.thinkMinUs, parameters.thinkMaxUs)
     world.schedule(world.now + Math.round(pause), () => {
       if (!this.stopped) this.operate(thread)
     })

@@ -21,7 +21,7 @@ export interface MachineClock {
 }
 
 /** A process whose rounds took longer would not keep up with its work. */
-const roundLimitUs = 2000
+const roundLimitUs = 4000
 /** No write or job takes longer. */
 const diskDelayMaxUs = 2_000_000
 

@@ -224,6 +224,10 @@ export class End {
   private unreadBytes = 0
   private wantsRoom = false
   private lastArrival = 0
+  private sent = 0
+  private received = 0
+  /** What came before something that was sent earlier, by its number. */
+  private readonly early = new Map<number, Segment>()
   private readonly arrived: Array<Segment> = []
   private paused = false
   /** Whether its program has been told that it is open; nothing is read before. */
@@ -291,7 +295,9 @@ export class End {
     if (peer === undefined) return
     const arrival = Math.max(this.lastArrival, tcp.now + tcp.delayUs())
     this.lastArrival = arrival
-    tcp.carry(this.process.host, peer.process.host, () => peer.receive(segment), arrival - tcp.now)
+    const number = this.sent++
+    const delayUs = arrival - tcp.now
+    tcp.carry(this.process.host, peer.process.host, () => peer.receive(number, segment), delayUs)
   }
 
   /** The kernel says that the process has gone. */
@@ -300,14 +306,20 @@ export class End {
     this.state = "closed"
   }
 
-  private receive(segment: Segment): void {
+  private receive(number: number, segment: Segment): void {
     if (this.process.isDead) {
       // The kernel of a machine that has come back knows of no such connection.
       if (this.isSilent && segment !== "end") this.peer?.refuse()
       return
     }
     if (this.state === "closed") return
-    this.arrived.push(segment)
+    this.early.set(number, segment)
+    for (;;) {
+      const next = this.early.get(this.received)
+      if (next === undefined) break
+      this.early.delete(this.received++)
+      this.arrived.push(next)
+    }
     if (this.isOpened) this.process.run(() => this.readOn())
   }
 

@@ -1,0 +1,83 @@
+import { Call } from "../../../src/client/Call.ts"
+import { ClientCore } from "../../../src/client/ClientCore.ts"
+import { Identity } from "../../../src/server/Identity.ts"
+import { NodeDirectory } from "../../../src/server/nodeDirectory.ts"
+import { Machine } from "./machine.ts"
+
+/** A bug of the node layer or the client, to see that the server simulator finds it. `plant` returns how to take it out again. */
+export interface PlantedBug {
+  readonly title: string
+  readonly plant: () => () => void
+}
+
+/** Puts `make(original)` in the place of a member of a prototype. */
+function replace(
+  prototype: object,
+  name: string,
+  make: (original: PropertyDescriptor) => PropertyDescriptor,
+): () => void {
+  const original = Object.getOwnPropertyDescriptor(prototype, name)
+  if (original === undefined) throw new Error(`there is no ${name}`)
+  Object.defineProperty(prototype, name, { ...make(original), configurable: true })
+  return () => void Object.defineProperty(prototype, name, original)
+}
+
+type Method = (this: unknown, ...rest: ReadonlyArray<unknown>) => unknown
+
+function replaceMethod(
+  prototype: object,
+  name: string,
+  make: (original: Method) => Method,
+): () => void {
+  return replace(prototype, name, ({ value }) => ({ value: make(value), writable: true }))
+}
+
+export const plantedBugs: ReadonlyArray<PlantedBug> = [
+  {
+    title: "the journal's file is not synced",
+    plant: () =>
+      replaceMethod(
+        Machine.prototype,
+        "acquire",
+        (original) =>
+          function (this: unknown, ...rest) {
+            const directory = original.apply(this, [...rest]) as ReturnType<Machine["acquire"]>
+            const openJournal: typeof directory.openJournal = (path) => ({
+              ...directory.openJournal(path),
+              sync: (done) => void setImmediate(() => done(null)),
+            })
+            return { ...directory, openJournal }
+          },
+      ),
+  },
+  {
+    title: "each copy of a call has an identity of its own",
+    plant: () =>
+      replaceMethod(
+        ClientCore.prototype,
+        "send",
+        (original) =>
+          function (this: unknown, ...rest) {
+            const [call] = rest as [Call<unknown>]
+            if (call.sends > 0) call.plan.renew()
+            return original.apply(this, [...rest])
+          },
+      ),
+  },
+  {
+    title: "a mutation ends in a refusal although a copy of it may have been carried out",
+    plant: () => replace(Call.prototype, "isUncertain", () => ({ get: () => false })),
+  },
+  {
+    title: "pitfall 28: nobody looks at incarnations, so that a wiped node votes twice",
+    plant: () => {
+      const undo = [
+        replaceMethod(Identity.prototype, "problemOfPeer", () => () => undefined),
+        replaceMethod(NodeDirectory.prototype, "verdictOf", () => () => undefined),
+      ]
+      return () => {
+        for (const each of undo) each()
+      }
+    },
+  },
+]
