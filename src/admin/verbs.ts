@@ -121,7 +121,7 @@ function ownName(name: string): string {
 
 function newNamespace(fields: Fields): NewNamespace {
   const { mode, partitioning = "hash", ranges = 1, replicas } = fields
-  const name = textOf(fields, "name")
+  const name = fields.name === "" ? "" : textOf(fields, "name")
   if (!namePattern.test(name)) {
     throw new BadOrder(
       `"${name}" is no name: a letter, then up to 63 letters, digits, dots, dashes or underscores`,
@@ -151,9 +151,9 @@ function isBetween(value: unknown, min: number, max: number): value is number {
 
 function textOf(fields: Fields, name: string): string {
   const value = fields[name]
-  if (typeof value !== "string" || value.length === 0 || value.length > 1024) {
-    throw new BadOrder(`${name} is a text`)
-  }
+  if (typeof value !== "string") throw new BadOrder(`${name} is a text`)
+  if (value.length === 0) throw new BadOrder(`${name} is empty`)
+  if (value.length > 1024) throw new BadOrder(`${name} is longer than 1024 characters`)
   return value
 }
 

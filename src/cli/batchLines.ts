@@ -49,8 +49,11 @@ function bytesOf(object: Fields, name: string): Uint8Array | string {
 function deltaOf({ delta }: Fields): bigint | string {
   const isWhole = typeof delta === "number" && Number.isSafeInteger(delta)
   const isText = typeof delta === "string" && /^-?\d{1,19}$/.test(delta)
-  return isWhole || isText
-    ? BigInt(delta)
+  if (isWhole || isText) return BigInt(delta)
+  // As a number it has lost digits already.
+  if (Number.isInteger(delta)) return "has a delta beyond 2^53: write it as text, in quotes"
+  return typeof delta === "string" && /^-?\d+$/.test(delta)
+    ? "has a delta that is not between -2^63 and 2^63 - 1"
     : 'has no delta that is a whole number, such as "delta":2'
 }
 

@@ -85,7 +85,7 @@ export function identitiesProblem(
       const met = other?.peers[`${i + 1}`]
       if (met === undefined || met === identity?.incarnation) continue
       return identity === undefined
-        ? `${name} has lost its data: a node must not start empty in a cluster that knows it`
+        ? `${name} has lost its data: a node must not start empty in a cluster that knows it. Put its data back, or start the others with \`kvorum serve\`, take it out with \`kvorum node remove n${i + 1}\` and let a new node in with \`kvorum serve --join\``
         : `${name} is not the data with which n${other?.node} has known it`
     }
   }

@@ -76,7 +76,7 @@ import { type ClosedSegment, Turnover } from "./turnover.ts"
  * - A direct batch (`cutDirect`) is one entry that its caller writes at once and syncs when it likes; it is never cached, and nothing reads
  *   it back before recovery. Before a segment is left, all in it is synced.
  *
- * Left out: a segment whose header is damaged, or that is missing, is refused; direct batches have no standing records, because who writes them alone
+ * Left out: a segment that is missing is refused, and one whose damaged header nothing else tells for sure; direct batches have no standing records, because who writes them alone
  * has nobody to get anything back from; segments are not compressed, and no batch is
  * split over two. A write that rewrites the rest of a sector written before is taken to leave the
  * older bytes of it alone (disks promise it, and the page cache writes the same bytes again).
@@ -111,7 +111,7 @@ export class Journal {
   /**
    * Reads the journal in `directory`, which it makes if there is none (`created`), and leaves it
    * ready to be appended to. Durable bytes that are damaged become gaps and doubts of groups, and are told by
-   * `takeDamages`. Throws `StorageCorruption` when a segment is missing, or its header is damaged or newer than this program. All that it returns is
+   * `takeDamages`. Throws `StorageCorruption` when a segment is missing, or its header is newer than this program or damaged beyond repair. All that it returns is
    * durable.
    */
   static recover(

@@ -1,16 +1,16 @@
-import type { Disk, DiskFile } from "../disk/disk.ts"
+import type { Disk } from "../disk/disk.ts"
 import { StorageCorruption } from "../disk/disk.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
 import type { Lsn } from "../types.ts"
 import {
   type BatchHeader,
   batchHeaderBytes,
-  decodeSegmentHeader,
   patchBatchHeader,
   RecordView,
   readBatchHeader,
   segmentHeaderBytes,
 } from "./format.ts"
+import { type OpenSegment, openSegments } from "./openSegments.ts"
 import { Replay } from "./replay.ts"
 import { Salvage } from "./salvage.ts"
 import {
@@ -20,14 +20,13 @@ import {
   type Segment,
   segmentJob,
   segmentNumber,
-  segmentPath,
 } from "./segments.ts"
 import { type SegmentBytes, type Span, spans } from "./spans.ts"
 
 /**
  * What the files hold. Flow:
  *
- * 1. List the segments; refuse a gap, a wrong length, a newer format.
+ * 1. List the segments; refuse a gap, a wrong length, a newer format; make damaged headers anew (openSegments.ts).
  * 2. Oldest first, replay batch by batch. A place without a whole batch is a *hole* if a batch behind it states that bytes beyond its beginning were
  *    durable: it is salvaged (salvage.ts), and what comes after counts. The batch that opens the next segment states where this one's content ends: what
  *    lies beyond is a sealing batch.
@@ -46,7 +45,7 @@ export interface RecoveredFiles {
   readonly endLsn: Lsn
   /** The largest durable LSN that a batch states. */
   readonly statedLsn: Lsn
-  /** Durable bytes that are not what was written, in order of their place. */
+  /** Durable bytes that are not what was written: headers of segments, then the others in order of their place. */
   readonly holes: ReadonlyArray<StorageCorruption>
   /** There was no journal: this is a new one. */
   readonly created: boolean
@@ -71,49 +70,13 @@ export function recoverFiles(disk: Disk, directory: string, segmentBytes: number
     const endLsn = segmentHeaderBytes
     return { replay, held: [segment], endLsn, statedLsn: endLsn, holes: [], created: true }
   }
-  const segments = openSegments(disk, directory, numbers)
+  const { segments, damages } = openSegments(disk, directory, { numbers, segmentBytes })
   try {
-    return new Recovery(disk, segments, replay).run()
+    const files = new Recovery(disk, segments, replay).run()
+    return { ...files, holes: [...damages, ...files.holes] }
   } finally {
     for (const segment of segments) segment.file.close()
   }
-}
-
-interface OpenSegment extends Segment {
-  readonly file: DiskFile
-}
-
-function openSegments(
-  disk: Disk,
-  directory: string,
-  numbers: ReadonlyArray<number>,
-): ReadonlyArray<OpenSegment> {
-  const segments: Array<OpenSegment> = []
-  for (const number of numbers) {
-    const previous = segments[segments.length - 1]
-    const path = segmentPath(directory, number)
-    if (previous !== undefined && number !== previous.number + 1) {
-      throw new StorageCorruption({
-        path: segmentPath(directory, previous.number + 1),
-        offset: 0,
-        expected: `a segment between ${previous.path} and ${path}`,
-        actual: "no such file",
-      })
-    }
-    const file = disk.open(path)
-    const bytes = new Uint8Array(Math.min(segmentHeaderBytes, file.sizeBytes))
-    file.read(bytes, 0)
-    const header = decodeSegmentHeader(path, bytes)
-    const baseLsn = previous === undefined ? header.baseLsn : previous.baseLsn + previous.sizeBytes
-    const refuse = (offset: number, expected: string, actual: string) => {
-      if (expected !== actual) throw new StorageCorruption({ path, offset, expected, actual })
-    }
-    refuse(16, `segment ${number}`, `segment ${header.number}`)
-    refuse(24, `base LSN ${baseLsn}`, `base LSN ${header.baseLsn}`)
-    refuse(file.sizeBytes, `${header.sizeBytes} bytes in all`, `${file.sizeBytes} bytes in all`)
-    segments.push({ ...header, path, file, liveCount: 0, liveBytes: 0 })
-  }
-  return segments
 }
 
 /**

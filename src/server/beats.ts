@@ -155,9 +155,8 @@ export class Beats {
   }
 
   private fallAsleep(replica: Replica, asleep: Asleep): void {
-    replica.asleep = asleep
+    this.host.set.fallAsleep(replica, asleep)
     this.sleepers.add(replica)
-    this.host.set.awakeChanged()
     for (const { node, pair } of asleep.pairs) {
       const peer = this.peerOf(node)
       const sum = asleep.leads ? peer.led : peer.followed
@@ -188,9 +187,8 @@ export class Beats {
     const { asleep } = replica
     if (asleep === undefined) return
     const { clock, set } = this.host
-    replica.asleep = undefined
+    set.wake(replica)
     this.sleepers.delete(replica)
-    set.awakeChanged()
     for (const { node, pair } of asleep.pairs) {
       const peer = this.peerOf(node)
       if (asleep.leads) {

@@ -4,6 +4,7 @@ import { assert } from "../lib/assert.ts"
 import { entryKinds } from "../raft/message.ts"
 import type { LogIndex, MonotonicMs, RangeDescriptor, RangeId, ReplicaId } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
+import type { Asleep } from "./beats.ts"
 import { lists, overlap } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
 import { firstIndex, firstTerm, ReplicaOpener } from "./openReplicas.ts"
@@ -82,8 +83,20 @@ export class ReplicaSet {
     return this.inTurn
   }
 
-  /** A replica has fallen asleep, or was woken. */
-  awakeChanged(): void {
+  /** Those and the dying: all whose state may change. */
+  get changing(): ReadonlyArray<Replica> {
+    return this.dying.size === 0 ? this.awake : [...this.awake, ...this.dying.values()]
+  }
+
+  fallAsleep(replica: Replica, asleep: Asleep): void {
+    replica.asleep = asleep
+    this.storage.sleeps(replica)
+    this.inTurn = undefined
+  }
+
+  wake(replica: Replica): void {
+    replica.asleep = undefined
+    this.storage.wakes(replica)
     this.inTurn = undefined
   }
 

@@ -100,6 +100,8 @@ export class Storage {
   private readonly rate = new WriteRate(drainAtFirst)
   private nowMs: MonotonicMs = 0
   private seals: Array<Seal> = []
+  /** Of replicas that sleep: what they add to the next seal. */
+  private sleepingBytes = 0
   private lsnAtSeal: Lsn
 
   private constructor(options: {
@@ -210,13 +212,24 @@ export class Storage {
     if (this.files.takeSealWish()) return true
     if (this.journal.appendedLsn - this.lsnAtSeal >= this.settings.journalBytesPerSeal) return true
     let bytes = this.engine.memtableUsedBytes
+    bytes += this.sleepingBytes
     for (const replica of replicas) if (replica.dirty) bytes += sealBytes(replica)
     return bytes >= this.settings.engine.memtableBytes
+  }
+
+  /** The replica does not change from here on until it `wakes`: what it adds to a seal need not be reckoned in every turn. */
+  sleeps(replica: Sealable): void {
+    if (replica.dirty) this.sleepingBytes += sealBytes(replica)
+  }
+
+  wakes(replica: Sealable): void {
+    if (replica.dirty) this.sleepingBytes -= sealBytes(replica)
   }
 
   /** Writes state keys and sessions of what changed, and seals the memtable. Requires `engine.canSeal`. */
   seal(replicas: Iterable<Sealable>): number {
     const covered: Array<Covered> = []
+    this.sleepingBytes = 0
     for (const replica of replicas) {
       if (!replica.dirty || replica.isEmpty) continue
       replica.dirty = false

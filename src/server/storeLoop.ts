@@ -249,7 +249,7 @@ export class StoreLoop {
     if (this.queue.serveReads()) more = true
     const journal = this.gate.cut()
     if (journal !== undefined) this.handover.writeBegan()
-    if (this.storage.wantsSeal(this.set.all)) this.storage.seal(this.set.all)
+    if (this.storage.wantsSeal(this.set.changing)) this.storage.seal(this.set.all)
     const jobs = this.storage.takeJobs(clock.monotonicMs, clock.wallMs)
     more ||= this.inbox.length > 0 || this.awake.some((replica) => replica.raft.hasReady())
     const { sends } = this
@@ -428,7 +428,7 @@ export class StoreLoop {
     this.ticks++
     // A disk that stands still must not hold up groups that others could lead.
     this.handover.tick(this.awake, nowMs, (replica) => this.shouldYield(replica))
-    this.holes.tick(this.sorted)
+    this.holes.tick(this.awake)
     this.exchange.tick(nowMs)
     this.beats.tick()
     this.life.tick()
@@ -459,6 +459,8 @@ export class StoreLoop {
   }
 
   private releaseLogs(): void {
+    // Reading stored bytes back may have found holes in logs whose groups sleep.
+    for (const replica of this.sorted) if (replica.log.missingCount > 0) this.rouse(replica)
     const { storage, settings, exchange } = this
     releaseLogs(this.sorted, { storage, settings, exchange }, this.clock.monotonicMs)
   }

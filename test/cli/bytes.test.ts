@@ -78,6 +78,11 @@ describe("operations of a batch", () => {
     ['{"op":"put","key":"a","value":"b","ttl":"30s"}', "has a field ttl, which put does not take"],
     ['{"op":"put","key":"a","value":"b","ttlMs":0}', "has a ttlMs that is no number above 0"],
     ['{"op":"add","key":"a"}', 'has no delta that is a whole number, such as "delta":2'],
+    ['{"op":"add","key":"a","delta":1e30}', "has a delta beyond 2^53: write it as text, in quotes"],
+    [
+      '{"op":"add","key":"a","delta":"123456789012345678901"}',
+      "has a delta that is not between -2^63 and 2^63 - 1",
+    ],
     [
       '{"op":"add","key":"a","delta":1.5}',
       'has no delta that is a whole number, such as "delta":2',

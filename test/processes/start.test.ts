@@ -178,7 +178,8 @@ describe("a start is refused with one line and exit code 1, and changes nothing"
     edit(join(data, "n1/IDENTITY"), (identity) => ({ ...identity, peers: { 2: "before" } }))
     await expectRefused({ nodes: 2, data }, `${data}/n2 is not the data with which n1 has known it`)
     unlinkSync(join(data, "n2/IDENTITY"))
-    await expectRefused({ nodes: 2, data }, `${data}/n2 has lost its data`)
+    await expectRefused({ nodes: 2, data }, `${data}/n2 has lost its data: a node must`)
+    await expectRefused({ nodes: 2, data }, "take it out with `kvorum node remove n2`")
   }, 30_000)
 
   test("a directory that holds something else", async () => {

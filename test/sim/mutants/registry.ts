@@ -50,6 +50,7 @@ import {
 } from "./reads.ts"
 import { rewriteAsAppend } from "./rewriteAsAppend.ts"
 import { sessionEvictedByCount } from "./sessionEvictedByCount.ts"
+import { beatConfirmsLater, sumNotCompared } from "./sleep.ts"
 import { truncateAlways } from "./truncateAlways.ts"
 import { voteForAnyLog } from "./voteForAnyLog.ts"
 import { voteNotDurable } from "./voteNotDurable.ts"
@@ -111,6 +112,8 @@ export const mutants: ReadonlyArray<Mutant> = [
   tickNotInFloor,
   addForgetsExpiry,
   batchInPieces,
+  sumNotCompared,
+  beatConfirmsLater,
 ]
 
 /** `undefined` = the build as it ships. Throws for a name that is none. */

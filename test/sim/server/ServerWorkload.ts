@@ -1,10 +1,5 @@
-import { Cause, Context, Effect, type Exit, Layer, Option } from "effect"
-import {
-  Client,
-  type ClientSession,
-  type ClientShape,
-  type Found,
-} from "../../../src/client/Client.ts"
+import type { Effect } from "effect"
+import type { ClientSession, ClientShape, Found } from "../../../src/client/Client.ts"
 import type { KvorumError } from "../../../src/Errors.ts"
 import { text, utf8 } from "../../../src/lib/bytes.ts"
 import { hashPosition, keyIn } from "../../../src/lib/position.ts"
@@ -19,9 +14,8 @@ import type { WorkloadParameters } from "../parameters.ts"
 import type { Trace } from "../trace.ts"
 import { type Seen, Values } from "../values.ts"
 import { Violation } from "../violation.ts"
+import { ClientProgram } from "./ClientProgram.ts"
 import type { Machine } from "./machine.ts"
-import { clientAddressOf } from "./ServerNode.ts"
-import type { SimulatedProcess } from "./simulatedProcess.ts"
 
 export interface WorkloadWorld {
   readonly now: number
@@ -40,57 +34,9 @@ const thinkTimes = 2
 /** How long a call of the liveness phase may take before it is made again. */
 const patientMs = 5000
 
-/** What a call came to: its answer, or why there is none. */
-type Ended<A> = { readonly answer: A } | { readonly error: KvorumError }
-
-/** A program that uses the client, in a process of its own. */
-class Program {
-  readonly process: SimulatedProcess
-  private shape: ClientShape | undefined
-
-  constructor(machine: Machine, founders: ReadonlyArray<NodeId>, attemptTimeoutMs: number) {
-    this.process = machine.boot()
-    const endpoints = founders.map((node) => clientAddressOf(`n${node}`))
-    const layer = Client.layer({ endpoints, attemptTimeoutMs })
-    const run = Effect.scoped(
-      Effect.flatMap(Layer.build(layer), (context) => {
-        this.shape = Context.get(context, Client)
-        return Effect.never
-      }),
-    )
-    this.process.run(() => void Effect.runFork(run))
-  }
-
-  get client(): ClientShape {
-    if (this.shape === undefined) throw new Error("the client is not built yet")
-    return this.shape
-  }
-
-  /** Calls from an event of the world. `done` is part of the process. */
-  call<A>(
-    what: (client: ClientShape) => Effect.Effect<A, KvorumError>,
-    done: (ended: Ended<A>) => void,
-  ): void {
-    this.process.run(() => {
-      Effect.runFork(Effect.suspend(() => what(this.client))).addObserver((exit) =>
-        done(endOf(exit)),
-      )
-    })
-  }
-}
-
-/** A defect of the client is one of the program, and ends the run. */
-function endOf<A>(exit: Exit.Exit<A, KvorumError>): Ended<A> {
-  if (exit._tag === "Success") return { answer: exit.value }
-  const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
-  if (error === undefined)
-    throw new Error(`a call ended with a defect: ${Cause.pretty(exit.cause)}`)
-  return { error }
-}
-
 /** One sequence of calls, each after the last. */
 interface Thread {
-  readonly program: Program
+  readonly program: ClientProgram
   process: number
   readonly session: ClientSession | undefined
   /** What the thread's session has shown of each key. */
@@ -110,7 +56,7 @@ export class ServerWorkload {
   private readonly world: WorkloadWorld
   private readonly parameters: WorkloadParameters
   private readonly prng: Prng
-  private readonly programs: ReadonlyArray<Program>
+  private readonly programs: ReadonlyArray<ClientProgram>
   private readonly keys: Keys
   private readonly values: Values
   private readonly readValues = new Set<RegisterValue>()
@@ -131,7 +77,9 @@ export class ServerWorkload {
     this.parameters = parameters
     this.prng = prng
     this.attemptMs = Math.round(prng.pick([1000, 1000, 300, 100]))
-    this.programs = machines.map((machine) => new Program(machine, world.founders, this.attemptMs))
+    this.programs = machines.map(
+      (machine) => new ClientProgram(machine, world.founders, this.attemptMs),
+    )
     const ranges = bootstrapDescriptors(world.founders).filter(
       (range) => range.namespace === defaultNamespace,
     )
@@ -160,7 +108,7 @@ export class ServerWorkload {
     this.stopped = true
   }
 
-  private begin(program: Program, c: number, p: number): void {
+  private begin(program: ClientProgram, c: number, p: number): void {
     const process = c * this.parameters.processesPerClient + p
     const go = (session: ClientSession | undefined) =>
       this.think({ program, process, session, shown: new Map() })
