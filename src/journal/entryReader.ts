@@ -29,6 +29,8 @@ export class EntryReader {
 
   /** The record of an entry, read by itself. Its data is the caller's to keep. */
   read(index: LogIndex): RecordView {
+    // What was read before is somebody's already.
+    this.bytes = noBytes
     this.load(index, this.places.sizeAt(index))
     return this.check(index)
   }
@@ -46,7 +48,7 @@ export class EntryReader {
     const lsn = this.places.lsnAt(index)
     const segment = this.segments.find(lsn)
     const count = Math.min(wantedBytes, segment.baseLsn + segment.sizeBytes - lsn)
-    if (this.bytes.length < count || wantedBytes < windowBytes) {
+    if (this.bytes.length < count) {
       // The buffer first: asked for afterwards, it costs more than the reading.
       const buffer = new ArrayBuffer(count)
       this.bytes = new Uint8Array(buffer)

@@ -27,9 +27,9 @@ interface Found {
  * Opens the segments with these numbers, oldest first. Refuses a gap between them, a wrong length, a newer format.
  *
  * All that a header says stands elsewhere too: its number in the file's name, its size in the file's, and its base LSN follows from its neighbours. So one
- * that is damaged is made anew, and told in `damages`, where nothing is left open: the next segment begins where this one ends by it; of the last one, whose size
- * nothing else states, the first batch lies where it says, and the size is that of the others. Else it is refused: a journal that ends there could
- * have lost what was acknowledged, without a trace.
+ * that is damaged is made anew, and told in `damages`, where nothing is left open: the next segment begins where this one ends by it, or, behind the last one,
+ * the size is that of the others; and the first batch of this one or of the next one is where it must be. Else it is refused: a journal that ends in front of
+ * it could have lost what was acknowledged, without a trace.
  */
 export function openSegments(
   disk: Disk,
@@ -110,12 +110,15 @@ function inferred(
         : following && following.baseLsn - sizeBytes
   if (baseLsn === undefined) return undefined
   const header = { number, baseLsn, sizeBytes }
-  if (following !== undefined) return endOf(header) === following.baseLsn ? header : undefined
-  const isUsual = sizeBytes === (previous?.sizeBytes ?? segmentBytes)
-  return isUsual && hasOpeningBatch(file, baseLsn) ? header : undefined
+  const fits =
+    following === undefined
+      ? sizeBytes === (previous?.sizeBytes ?? segmentBytes)
+      : endOf(header) === following.baseLsn
+  const isClosed = following !== undefined && hasOpeningBatch(next?.file as DiskFile, following)
+  return fits && (isClosed || hasOpeningBatch(file, header)) ? header : undefined
 }
 
-function hasOpeningBatch(file: DiskFile, baseLsn: Lsn): boolean {
+function hasOpeningBatch(file: DiskFile, { baseLsn }: SegmentHeader): boolean {
   const bytes = new Uint8Array(file.sizeBytes)
   file.read(bytes, 0)
   const view = new DataView(bytes.buffer)

@@ -1,16 +1,26 @@
+import type { StorageCorruption } from "../disk/disk.ts"
+import type { Engine } from "../lsm/engine.ts"
 import type { LogIndex, MonotonicMs, NodeId, RangeId, ReplicaId } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
 import { type ChainMark, ChainMarks, compareReplicas } from "./chainMarks.ts"
 import type { ChainMessage } from "./chainMessage.ts"
 import type { PeerMessage } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
+import { SumComparison, type SumSettings } from "./sumComparison.ts"
 
-export interface ComparisonHost {
-  readonly sorted: ReadonlyArray<Replica>
+export interface ComparisonSettings extends SumSettings {
   /** At every so many indexes the chain is remembered, for a comparison to be about. */
   readonly compareEntries: number
   /** A group is compared so often at most. */
   readonly compareMs: number
+}
+
+export interface ComparisonHost {
+  readonly sorted: ReadonlyArray<Replica>
+  readonly engine: Engine
+  readonly settings: ComparisonSettings
+  /** Damage that a sum has met. */
+  report(error: StorageCorruption): void
   send(to: NodeId, message: PeerMessage): void
   /** A line for the operator, said once. */
   note(line: string): void
@@ -46,24 +56,37 @@ class Compared {
  * others what they have there; they answer when they have applied it. With a majority of the range's replicas in agreement, any other is the odd one out: it
  * goes out of service (`Replica.differs`), says so, and is to be replaced. A leader that is the odd one gives up leading.
  *
- * It finds what no checksum of stored bytes finds: an apply that was not deterministic, or memory that flipped a bit (RELIABILITY pitfall 33).
- *
- * Left out: the sum over live keys, which would find data that changed after it was applied and was read back with a right checksum.
+ * It finds what no checksum of stored bytes finds: an apply that was not deterministic, or memory that flipped a bit (RELIABILITY pitfall 33). What changed
+ * after it was applied, and is read back with a right checksum, is found by the sums over live keys (sumComparison.ts), with the same consequences.
  */
 export class Comparison {
   private readonly host: ComparisonHost
   /** By state: a snapshot that takes its place begins anew. */
   private readonly compared = new WeakMap<RangeMachine, Compared>()
+  private readonly sums: SumComparison
   private lastAskMs: MonotonicMs = 0
 
   constructor(host: ComparisonHost) {
     this.host = host
+    this.sums = new SumComparison({
+      engine: host.engine,
+      get sorted() {
+        return host.sorted
+      },
+      settings: host.settings,
+      tell: (replica, to, what) => this.tell(replica, to, what),
+      differ: (replica, odd, { index, ...verdict }) => {
+        this.differ(replica, odd, { kind: "sumDiffers", index, ...verdict })
+      },
+      note: (line) => host.note(line),
+      report: (error) => host.report(error),
+    })
   }
 
   private of({ machine }: Replica): Compared {
     let compared = this.compared.get(machine)
     if (compared === undefined) {
-      compared = new Compared(this.host.compareEntries)
+      compared = new Compared(this.host.settings.compareEntries)
       this.compared.set(machine, compared)
     }
     return compared
@@ -71,8 +94,9 @@ export class Comparison {
 
   /** The replica has applied an entry. */
   applied(replica: Replica): void {
+    this.sums.applied(replica)
     const { appliedIndex, chain } = replica.machine
-    if (appliedIndex % this.host.compareEntries !== 0) return
+    if (appliedIndex % this.host.settings.compareEntries !== 0) return
     const compared = this.of(replica)
     compared.marks.note(appliedIndex, chain)
     if (compared.wanted?.index === appliedIndex) this.answer(replica, compared.wanted)
@@ -80,7 +104,8 @@ export class Comparison {
 
   /** Call at every tick. */
   tick(nowMs: MonotonicMs): void {
-    if (nowMs - this.lastAskMs < this.host.compareMs) return
+    this.sums.tick(nowMs)
+    if (nowMs - this.lastAskMs < this.host.settings.compareMs) return
     this.lastAskMs = nowMs
     for (const replica of this.host.sorted) {
       if (!replica.isLeader || replica.differs !== undefined) continue
@@ -103,7 +128,7 @@ export class Comparison {
   private tell(
     replica: Replica,
     to: ReplicaId,
-    what: Pick<ChainMessage, "kind" | "index" | "chain">,
+    what: Pick<ChainMessage, "kind" | "index" | "chain" | "slice">,
   ): void {
     const node = replica.nodeOf(to)
     if (node === undefined) return
@@ -114,10 +139,16 @@ export class Comparison {
   received(replica: Replica, message: ChainMessage): void {
     if (message.kind === "answer") return this.answered(replica, message)
     if (message.kind === "lost") return this.lost(replica, message.from)
+    if (message.kind === "sum") return this.sums.answered(replica, message)
     // Only who leads now may ask, or blame.
     if (replica.raft.leader !== message.from) return
-    if (message.kind === "ask") this.answer(replica, message)
-    else this.isOddOne(replica, message.index)
+    if (message.kind === "ask") return this.answer(replica, message)
+    if (message.kind === "askSum") return this.sums.isAsked(replica, message)
+    const isKnown =
+      message.kind === "differs"
+        ? this.of(replica).marks.find(message.index) !== undefined
+        : this.sums.hasSaidOther(replica, message)
+    if (isKnown) this.isOddOne(replica, message.index)
   }
 
   private answer(replica: Replica, asked: ChainMessage): void {
@@ -146,10 +177,18 @@ export class Comparison {
       }
       return
     }
-    for (const odd of verdict.replicas) {
-      compared.odd.add(odd)
-      if (odd === replica.machine.replica) this.isOddOne(replica, index)
-      else this.tell(replica, odd, { kind: "differs", index, chain: asked.chain })
+    this.differ(replica, verdict.replicas, { kind: "differs", index, chain: asked.chain })
+  }
+
+  private differ(
+    replica: Replica,
+    replicas: ReadonlyArray<ReplicaId>,
+    what: Pick<ChainMessage, "kind" | "index" | "chain" | "slice">,
+  ): void {
+    for (const odd of replicas) {
+      this.of(replica).odd.add(odd)
+      if (odd === replica.machine.replica) this.isOddOne(replica, what.index)
+      else this.tell(replica, odd, what)
     }
   }
 
@@ -173,7 +212,7 @@ export class Comparison {
 
   private isOddOne(replica: Replica, index: LogIndex): void {
     const { range, machine } = replica
-    if (replica.differs !== undefined || this.of(replica).marks.find(index) === undefined) return
+    if (replica.differs !== undefined) return
     const message = `range ${range} replica ${machine.replica} holds other data at index ${index} than most others: it is out of service until it is replaced`
     replica.differs = message
     this.host.note(message)

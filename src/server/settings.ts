@@ -70,6 +70,10 @@ export interface StoreSettings {
   /** Replicas are compared at every so many indexes, a range so often at most. */
   readonly compareEntries: number
   readonly compareMs: number
+  /** Sums over live keys: a slice of one range so often at most, and what all sums together read at a tick (sumComparison.ts). */
+  readonly sumMs: number
+  readonly sumSliceBytes: number
+  readonly sumBytesPerTick: number
   readonly sessions: SessionLimits
   readonly journal: JournalOptions
   readonly engine: EngineOptions
@@ -121,6 +125,9 @@ export const defaultSettings: StoreSettings = {
   journalBytesPerSeal: 64 * mebibyte,
   compareEntries: 64,
   compareMs: 1000,
+  sumMs: 1000,
+  sumSliceBytes: mebibyte / 2,
+  sumBytesPerTick: mebibyte / 16,
   sessions: { results: 65_536, clients: 65_536 },
   journal: {
     segmentBytes: 64 * mebibyte,

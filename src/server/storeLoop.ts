@@ -171,10 +171,11 @@ export class StoreLoop {
       get sorted() {
         return set.sorted
       },
-      compareEntries: options.settings.compareEntries,
-      compareMs: options.settings.compareMs,
+      engine: storage.engine,
+      settings: options.settings,
       send,
       note: (line) => storage.note(line),
+      report: (error) => storage.report(error),
     })
     const { queue, life, changes, comparison, settings } = this
     const { gate, exchange } = this
@@ -379,8 +380,7 @@ export class StoreLoop {
         return this.beats.roused(from, message)
     }
     const concerned = this.replicas.get(message.range)
-    const changes = concerned?.asleep !== undefined || !isBeat(message)
-    if (concerned !== undefined && changes && message._tag !== "Clock") this.rouse(concerned)
+    if (concerned !== undefined && rouses(message, concerned)) this.rouse(concerned)
     if (message._tag === "Gone") return this.life.gone(message)
     if (message._tag === "Clock") {
       return this.clockGuard.observe(from, message.wallMs, this.clock)
@@ -459,8 +459,11 @@ export class StoreLoop {
   }
 
   private releaseLogs(): void {
-    // Reading stored bytes back may have found holes in logs whose groups sleep.
-    for (const replica of this.sorted) if (replica.log.missingCount > 0) this.rouse(replica)
+    // Stored bytes read back, or a comparison, may have found damage where a group sleeps.
+    for (const replica of this.sorted) {
+      const isHurt = replica.log.missingCount > 0 || replica.differs !== undefined
+      if (isHurt && replica.asleep !== undefined) this.rouse(replica)
+    }
     const { storage, settings, exchange } = this
     releaseLogs(this.sorted, { storage, settings, exchange }, this.clock.monotonicMs)
   }
@@ -484,8 +487,14 @@ export class StoreLoop {
   }
 }
 
-/** A beat of the group itself, or its echo: it wakes a replica, whose leader is awake, but is nothing that anybody wants. */
-function isBeat(message: PeerMessage): boolean {
-  if (message._tag !== "Raft") return false
-  return message.message._tag === "Heartbeat" || message.message._tag === "HeartbeatResponse"
+/**
+ * Whether a message is about to change a replica, or shows that somebody wants something of its group. Beats of the group itself and their echoes wake a
+ * sleeper, whose leader is awake then, and keep nobody from falling asleep; questions of comparisons are answered from the state alone.
+ */
+function rouses(message: PeerMessage, replica: Replica): boolean {
+  if (message._tag === "Clock") return false
+  if (message._tag === "Chain") return message.kind === "differs" || message.kind === "sumDiffers"
+  if (message._tag !== "Raft") return true
+  const { _tag } = message.message
+  return replica.asleep !== undefined || !(_tag === "Heartbeat" || _tag === "HeartbeatResponse")
 }

@@ -1,6 +1,7 @@
 import { benchCaches } from "./Caches.ts"
 import { benchEngine } from "./Engine.ts"
 import { benchFailover } from "./Failover.ts"
+import { benchIdleGroups } from "./IdleGroups.ts"
 import { benchSim } from "./Sim.ts"
 import { benchSnapshot } from "./Snapshot.ts"
 import { benchStrong } from "./Strong.ts"
@@ -11,6 +12,7 @@ import { benchStrong } from "./Strong.ts"
  * `npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]`: the storage engine and RocksDB in the same run.
  * `npm run bench -- failover [--json] [--rounds N] [--histories DIR]`: for how long nothing can be written when a node fails.
  * `npm run bench -- snapshot [--json] [--mebibytes N]`: how fast a new replica catches up, and what that costs clients.
+ * `npm run bench -- idle-groups [--json] [--groups N] [--seconds N]`: what groups cost that nobody uses.
  * `npm run bench -- caches [--json] [--quick]`: what each cache of the engine buys.
  *
  * Figures are measured when asked for and never asserted: a timed test says more about the neighbours than about the code.
@@ -33,6 +35,8 @@ const usage = [
   "    --histories DIR   keep what clients saw, for npm run jepsen and outside checkers",
   "npm run bench -- snapshot [--json] [--mebibytes N]",
   "    a replica is added to a range of N MiB (1024), with and without clients; beside it a copy of the directory",
+  "npm run bench -- idle-groups [--json] [--groups N] [--seconds N]",
+  "    CPU time and memory of three nodes with N idle groups more (1000) than a new cluster has, over N seconds (60)",
   "npm run bench -- caches [--json] [--quick]",
   "    point reads with each cache of the engine on and off",
 ].join("\n")
@@ -52,6 +56,7 @@ function parse(words: ReadonlyArray<string>) {
     seeds: 200,
     rounds: 12,
     mebibytes: 1024,
+    groups: 1000,
     histories: undefined as string | undefined,
     only: undefined as ReadonlyArray<string> | undefined,
   }
@@ -63,10 +68,10 @@ function parse(words: ReadonlyArray<string>) {
     else if (word === "--quick") options.quick = true
     else if (word === "--histories") options.histories = words[++i]
     else if (word === "--only") options.only = (words[++i] ?? "").split(",")
-    else if (/^--(seconds|seeds|rounds|mebibytes)$/.test(word ?? "")) {
+    else if (/^--(seconds|seeds|rounds|mebibytes|groups)$/.test(word ?? "")) {
       const number = Number(words[++i])
       if (!Number.isInteger(number) || number < 1) usageExit(`${word} needs a whole number above 0`)
-      options[word?.slice(2) as "seconds" | "seeds" | "rounds" | "mebibytes"] = number
+      options[word?.slice(2) as "seconds" | "seeds" | "rounds" | "mebibytes" | "groups"] = number
     } else usageExit(`unknown option ${word}`)
   }
   return options
@@ -105,6 +110,13 @@ switch (what) {
     break
   case "snapshot":
     process.exitCode = await benchSnapshot({ json: options.json, mebibytes: options.mebibytes })
+    break
+  case "idle-groups":
+    process.exitCode = await benchIdleGroups({
+      json: options.json,
+      groups: options.groups,
+      seconds: options.seconds,
+    })
     break
   case "caches":
     process.exitCode = await benchCaches({ json: options.json, quick: options.quick })

@@ -3,7 +3,7 @@ import { segmentHeaderBytes } from "../../src/journal/format.ts"
 import type { JournalGroup, LoggedEntry } from "../../src/journal/group.ts"
 import { Journal } from "../../src/journal/journal.ts"
 import { prepareSegment } from "../../src/journal/segments.ts"
-import { utf8 } from "../../src/lib/bytes.ts"
+import { text, utf8 } from "../../src/lib/bytes.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
 import { contents, directory, JournalDriver, smallOptions } from "./driver.ts"
 
@@ -52,6 +52,18 @@ describe("a group's log", () => {
     driver.commit()
     const [second] = restart(driver).group(key).entries(2, 3, 0)
     expect(second).toEqual(entry(2, 1, "e2.1....") as never)
+  })
+
+  test("entries read from the file in one call, however large, have bytes of their own", () => {
+    const options = { ...smallOptions, segmentBytes: 8 * 1024 * 1024, tailCacheBytes: 0 }
+    const driver = new JournalDriver(new SimulatedDisk(), options)
+    const bytes = 1.5 * 1024 * 1024
+    driver.journal.group(key).append(entries(1, 3, 1, bytes))
+    driver.commit()
+    driver.recover()
+    const read = driver.journal.group(key).entries(1, 4, Number.POSITIVE_INFINITY)
+    const starts = read.map(({ data }) => text(data.subarray(0, 4)))
+    expect(starts).toEqual(["e1.1", "e2.1", "e3.1"])
   })
 
   test("an append truncates what stood at its first index and above", () => {

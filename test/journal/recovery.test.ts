@@ -277,8 +277,60 @@ describe("segments that are not as they were left", () => {
     expect(newer.message).toBe(
       `${path} at byte 8: expected journal format version 2, found version 3, a newer format`,
     )
-    const damaged = refusal((disk) => change(disk, path, false))
-    expect(damaged.message).not.toContain("newer format")
+    const disk = unsealed.disk.clone()
+    change(disk, path, false)
+    expect(toldBy(disk)).toEqual([`${path} 12`])
+    expect(recovered(disk)).toBe(recovered(unsealed.disk.clone()))
+  })
+
+  /** Path and offset of each damage that recovery tells. */
+  function toldBy(disk: SimulatedDisk): ReadonlyArray<string> {
+    const { journal } = new JournalDriver(disk, { ...smallOptions, segmentBytes })
+    return journal.takeDamages().map((each) => `${each.path} ${each.offset}`)
+  }
+
+  test("pitfall 36: a damaged header is made anew from what else is known, and told once", () => {
+    const { paths, disk: whole } = unsealed
+    const contents = recovered(whole.clone())
+    for (const path of paths) {
+      for (let offset = 0; offset < segmentHeaderBytes; offset++) {
+        const disk = whole.clone()
+        const before = fileBytes(disk, path).slice(0, segmentHeaderBytes)
+        disk.corrupt(path, offset, 1 << (offset % 8))
+        expect(toldBy(disk)).toHaveLength(1)
+        expect(fileBytes(disk, path).slice(0, segmentHeaderBytes)).toEqual(before)
+        expect(toldBy(disk)).toEqual([])
+        expect(recovered(disk)).toBe(contents)
+      }
+    }
+  })
+
+  test("a damaged header that nothing else tells for sure is refused", () => {
+    const noise = new Uint8Array(segmentHeaderBytes).fill(7)
+    const [first, second] = unsealed.paths as [string, string]
+    const newest = unsealed.paths.at(-1) as string
+    const refused = (change: (disk: SimulatedDisk) => void) => refusal(change).path
+    // Where the first of two ends, only the other one says.
+    expect(refused((disk) => [first, second].map((path) => overwrite(disk, path, 0, noise)))).toBe(
+      first,
+    )
+    // The oldest that is left, with none behind it.
+    const alone = (disk: SimulatedDisk) => {
+      const paths = disk.list(directory).map((name) => `${directory}/${name}`)
+      for (const path of paths) if (path !== newest) disk.remove(path)
+      overwrite(disk, newest, 0, noise)
+    }
+    expect(refused(alone)).toBe(newest)
+    // Nothing in the newest one says that it ever held anything.
+    expect(refused((disk) => overwrite(disk, newest, 0, new Uint8Array(segmentBytes)))).toBe(newest)
+    // Not where its neighbour has it to end.
+    const shorter = (disk: SimulatedDisk) => {
+      const bytes = fileBytes(disk, second)
+      disk.remove(second)
+      disk.create(second).write(bytes.subarray(0, segmentBytes - 64), 0)
+      overwrite(disk, second, 0, noise)
+    }
+    expect(refused(shorter)).toBe(second)
   })
 
   test("files left by an unfinished preparation, and files of others, are no segments", () => {

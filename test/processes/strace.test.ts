@@ -177,7 +177,9 @@ const failures: ReadonlyArray<Failure> = [
 
 for (const failure of failures) {
   test.skipIf(strace === undefined)(
-    title(`pitfall 35: a node whose kernel fails ${failure.name} stops with one line, and loses nothing`),
+    title(
+      `pitfall 35: a node whose kernel fails ${failure.name} stops with one line, and loses nothing`,
+    ),
     async () => {
       const folder = temporaryFolder()
       cleanups.push(folder.remove)

@@ -190,6 +190,16 @@ describe("stored and sent layouts", () => {
       },
     },
     { _tag: "Chain", kind: "differs", range: 3, from: 1, to: 2, index: 128, chain: 0xfffffff1 },
+    {
+      _tag: "Chain",
+      kind: "sum",
+      range: 3,
+      from: 1,
+      to: 2,
+      index: 128,
+      chain: 0xfffffff1,
+      slice: { from: utf8("b"), bytes: 524_288 },
+    },
     { _tag: "Clock", range: 0, wallMs: 1_700_000_000_123 },
     {
       _tag: "EntriesWanted",

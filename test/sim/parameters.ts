@@ -221,6 +221,9 @@ function drawSettings(prng: Prng): StoreSettings {
     retentionTicks: truncating ? 1 : buggified(prng, [1, 4], d.retentionTicks),
     compareEntries: buggified(prng, [1, 4], d.compareEntries),
     compareMs: buggified(prng, [60, 200], d.compareMs),
+    sumMs: buggified(prng, [30, 100, 300], d.sumMs),
+    sumSliceBytes: buggified(prng, [1, 100, 2000], d.sumSliceBytes),
+    sumBytesPerTick: buggified(prng, [1, 200], d.sumBytesPerTick),
     journalBytesPerSeal: buggified(prng, [3000, 10_000, 40_000], 200_000),
     sessions: {
       results: buggified(prng, [300], d.sessions.results),
