@@ -138,9 +138,18 @@ export abstract class Replicator extends Candidate {
 
   /** A snapshot is worth making only for someone who was heard of lately. */
   private wantSnapshot(follower: Progress): void {
-    if (!follower.recentActive) return
+    if (!follower.recentActive || !this.mayHaveState(follower.replica)) return
     follower.becomeSnapshot()
     this.snapshotsWanted.push(follower.replica)
+  }
+
+  /**
+   * Only a replica of a committed membership is given a state. One whose addition is lost with this leader would keep it for ever: no later membership
+   * would ever say that it was removed.
+   */
+  protected mayHaveState(replica: ReplicaId): boolean {
+    const { voters, outgoing, learners } = this.committedMembership
+    return [voters, outgoing, learners].some((members) => members.includes(replica))
   }
 
   protected stepAppendResponse(response: AppendResponse): void {

@@ -235,6 +235,11 @@ export class Durability {
     return this.isWiped || this.isDamaged()
   }
 
+  /** The term that the replica has durably entered. */
+  termOf({ range, replica }: GroupKey): Term {
+    return this.shadows.get(`${range}/${replica}`)?.term ?? 0
+  }
+
   /** The last entry that is durable here; `undefined` = nothing ever was. */
   endOf({
     range,

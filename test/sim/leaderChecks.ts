@@ -100,6 +100,8 @@ export class LeaderChecks {
       const group = { range, replica: id }
       if (term === undefined || match === 0 || disk === undefined || disk.mayHaveLost) continue
       if (disk.endOf(group) === undefined || disk.holds(group, match, term)) continue
+      // A later leader may have cut off there what was never committed, and this one not have heard of it.
+      if (disk.termOf(group) > raft.term) continue
       // A snapshot is in the engine first, and then the log begins after it.
       const applied = this.appliedBy(replica, id)
       if (applied === undefined || applied >= match) continue
