@@ -12,7 +12,7 @@
  *    between the same replicas: to the follower, that it has heard its leader; to the leader, that it was heard. So one comparison confirms all of them.
  * 3. Different sums: the follower's node sends the list of its own, a page at a time. The leader wakes those that are not in it, and has those woken that sleep there and not
  *    here. It goes on as if nobody had slept.
- * 4. Any request, and any message of consensus, wakes a replica before it is looked at; a leader that wakes beats at once, which wakes its followers. No election is held.
+ * 4. Any request that the state alone does not answer, and any message of consensus, wakes a replica before it is looked at; a leader that wakes beats at once, which wakes its followers. No election is held.
  * 5. A node that is silent, or does not agree, for an election timeout, wakes what slept on its word, some at a time.
  *
  * What was heard while it slept is told to the core when it wakes: the vote silence of a follower counts from the last beat that was equal, a leader's lease from the
@@ -21,7 +21,7 @@
  * Invariants:
  * - an echo says what the receiver's state was when the beat came in, and counts for a group only if that slept here before the round was sent and has slept since
  *   (`round` of `Asleep`): an echo from before it fell asleep, or from before a sleep that has ended, confirms nothing (RELIABILITY section 3);
- * - a replica that sleeps never changes: whatever would change it wakes it first, so that its pairs are in the sums exactly while it sleeps;
+ * - what a sum says of a replica never changes while it sleeps: whatever would change it wakes it first, so that its pairs are in the sums exactly while it sleeps;
  * - waking is always right, and costs a beat: a lost, late or doubled message of this room can do no more than that.
  *
  * Limits: `pairsMax` groups fall asleep with one beat, and are in one page; `wakesPerTick` wake at once for a silent node.

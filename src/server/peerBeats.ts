@@ -80,8 +80,8 @@ export class PeerBeats {
   /** The echo of a round was equal: what was led here then, and sleeps since, has been confirmed since the round was sent. */
   confirmed(round: number): void {
     const mark = this.marks.find((each) => each.round === round)
+    if (mark === undefined) return
     this.marks = this.marks.filter((each) => each.round > round)
-    if (mark === undefined || round <= this.equalRound) return
     this.equalRound = round
     this.equalMark = mark
   }

@@ -138,9 +138,9 @@ export class RequestQueue {
   }
 
   private enqueue(request: DataRequest, replica: Replica): void {
-    this.host.rouse(replica)
     const { monotonicMs } = this.host.clock
     if (request._tag === "Mutate") {
+      this.host.rouse(replica)
       const { token, command } = request
       replica.queueMutation({ token, deadlineMs: monotonicMs + request.deadlineMs, command })
       return
@@ -149,9 +149,13 @@ export class RequestQueue {
     const mayBeServable = request.level !== "linearizable"
     if (mayBeServable && replica.reads.isServable(read, this.progressOf(replica))) {
       this.servable.push({ replica, read })
-    } else {
-      replica.reads.add(read)
-    }
+    } else this.wait(replica, read)
+  }
+
+  /** The read waits for what only its group can tell. One that the state alone answers lets the group sleep. */
+  private wait(replica: Replica, read: TimedRead): void {
+    this.host.rouse(replica)
+    replica.reads.add(read)
   }
 
   private progressOf({ machine }: Replica): ReadProgress {
@@ -257,7 +261,7 @@ export class RequestQueue {
     }
     const isBounded = request.level === "bounded"
     if (isBounded && !replica.reads.isFresh(read, clock)) {
-      replica.reads.add(read)
+      this.wait(replica, read)
       return 0
     }
     const rangeTime = replica.rangeTime(this.host.stampMs)
@@ -288,6 +292,7 @@ export class RequestQueue {
       this.refuse(read.request.token, replica, refusalFor("notLeader", replica))
       return
     }
+    this.host.rouse(replica)
     replica.proposeTick(this.host.stampMs)
     replica.reads.addEarly(read, expiry)
   }
@@ -300,12 +305,12 @@ export class RequestQueue {
     for (const { replica, read, reply } of held) {
       if (read.request.level !== "bounded") {
         if (replica.raft.leaseHolds(clock.monotonicMs, clock.wallMs)) this.replies.push(reply)
-        else replica.reads.add(read)
+        else this.wait(replica, read)
       } else if (replica.reads.isFresh(read, clock)) {
         const staleBoundMs = Math.ceil(replica.reads.ageMs(clock))
         this.replies.push({ ...reply, receipt: { ...reply.receipt, staleBoundMs } })
       } else {
-        replica.reads.add(read)
+        this.wait(replica, read)
       }
     }
     return this.takeReplies()

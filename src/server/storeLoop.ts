@@ -461,7 +461,8 @@ export class StoreLoop {
   private releaseLogs(): void {
     // Stored bytes read back, or a comparison, may have found damage where a group sleeps.
     for (const replica of this.sorted) {
-      const isHurt = replica.log.missingCount > 0 || replica.differs !== undefined
+      const { log, differs, damage } = replica
+      const isHurt = log.missingCount > 0 || differs !== undefined || damage !== undefined
       if (isHurt && replica.asleep !== undefined) this.rouse(replica)
     }
     const { storage, settings, exchange } = this

@@ -1,5 +1,12 @@
 import { describe, expect, test } from "bun:test"
+import { utf8 } from "../../src/lib/bytes.ts"
+import { hashPosition } from "../../src/lib/position.ts"
+import { contains } from "../../src/server/descriptors.ts"
+import type { PeerBeats } from "../../src/server/peerBeats.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
+import type { Replica } from "../../src/server/replica.ts"
+import { plainRead } from "../../src/server/requests.ts"
+import type { RangeDescriptor } from "../../src/types.ts"
 import { LoopCluster } from "./loopCluster.ts"
 
 const sleepTicks = 20
@@ -76,6 +83,61 @@ describe("idle groups", () => {
     expect(replica?.raft.leaseHolds(monotonicMs, wallMs)).toBe(false)
     leader.loop.rouse(replica as never)
     expect(replica?.raft.leaseHolds(monotonicMs, wallMs)).toBe(true)
+  })
+
+  test("a round that was found equal before the group fell asleep gives no lease (a stale heartbeat hash)", () => {
+    const cluster = asleep()
+    const leader = cluster.untilLeader(1)
+    const replica = leader.loop.replicas.get(1) as Replica
+    cluster.loses = () => true
+    // Its lease has run out, and nothing has confirmed it since.
+    cluster.pass(250)
+    const { asleep: since } = replica
+    const { peers } = (leader.loop as unknown as { beats: { peers: Map<number, PeerBeats> } }).beats
+    for (const peer of peers.values()) {
+      peer.equalRound = (since?.round ?? 0) - 1
+      peer.equalMark = leader.loop.clock
+    }
+    const { monotonicMs, wallMs } = leader.loop.clock
+    leader.loop.rouse(replica)
+    expect(replica.raft.leaseHolds(monotonicMs, wallMs)).toBe(false)
+  })
+
+  test("a follower that is woken to vote keeps the silence that the last beat began", () => {
+    const cluster = asleep()
+    cluster.pass(1000)
+    const leader = cluster.untilLeader(1)
+    const [voter, candidate] = [1, 2, 3].filter((id) => id !== leader.id) as [number, number]
+    const { raft, machine } = cluster.replica(voter, 1) as Replica
+    const from = cluster.replica(candidate, 1)?.machine.replica as number
+    const { term, lastIndex } = raft
+    const request = { _tag: "VoteRequest", preVote: false, transfer: false, lastIndex } as const
+    const message = { ...request, from, to: machine.replica, term: term + 5, lastTerm: term }
+    cluster.node(voter).loop.receive(candidate, { _tag: "Raft", range: 1, message })
+    cluster.pass(10)
+    expect(raft.term).toBe(term)
+    cluster.loses = () => true
+    cluster.pass(310)
+    cluster.node(voter).loop.receive(candidate, { _tag: "Raft", range: 1, message })
+    cluster.pass(10)
+    expect(raft.term).toBe(term + 5)
+  })
+
+  test("a local read lets its group sleep", () => {
+    const cluster = asleep()
+    const position = hashPosition(1, utf8("key 1"))
+    for (const { loop } of cluster.nodes.values()) {
+      const descriptors = [...loop.replicas.values()].map(({ machine }) => machine.descriptor)
+      const descriptor = descriptors.find((each) => contains(each, position)) as RangeDescriptor
+      const { id: range, boundsVersion } = descriptor
+      const place = { range, boundsVersion, position, deadlineMs: 1000 }
+      loop.request({ _tag: "Get", token: 1_000_007, ...place, ...plainRead, level: "local" })
+    }
+    cluster.pass(100)
+    expect(awakeOf(cluster)).toBe(0)
+    for (const { replies } of cluster.nodes.values()) {
+      expect(replies.find(({ token }) => token === 1_000_007)?._tag).toBe("Value")
+    }
   })
 
   test("a leader that dies asleep is followed by another", () => {

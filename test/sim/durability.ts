@@ -16,6 +16,11 @@ class LogShadow {
   terms: Array<Term> = []
   term: Term = 0
   vote: ReplicaId = 0
+  /** What the last truncation took, in a batch of its own or in the one that had brought it. */
+  private taken: { readonly first: LogIndex; readonly terms: ReadonlyArray<Term> } = {
+    first: 0,
+    terms: [],
+  }
 
   get last(): LogIndex {
     return this.base + this.terms.length
@@ -23,6 +28,21 @@ class LogShadow {
 
   termAt(index: LogIndex): Term | undefined {
     return index <= this.base ? undefined : this.terms[index - this.base - 1]
+  }
+
+  append(first: LogIndex, terms: ReadonlyArray<Term>): void {
+    const kept = Math.max(0, first - 1 - this.base)
+    if (kept < this.terms.length) {
+      this.taken = { first: this.base + kept + 1, terms: this.terms.slice(kept) }
+    }
+    this.terms.length = kept
+    this.terms.push(...terms)
+  }
+
+  /** An acknowledgement of an earlier term than the present one may leave late: what it speaks of was written, and then truncated. */
+  had(index: LogIndex, term: Term): boolean {
+    const taken = this.taken.terms[index - this.taken.first]
+    return term < this.term && taken !== undefined && taken <= term
   }
 }
 
@@ -52,8 +72,7 @@ function apply(change: Change): void {
   const { shadow } = change
   switch (change._tag) {
     case "append":
-      shadow.terms.length = Math.max(0, change.first - 1 - shadow.base)
-      shadow.terms.push(...change.terms)
+      shadow.append(change.first, change.terms)
       return
     case "state":
       shadow.term = change.term
@@ -211,7 +230,7 @@ export class Durability {
         `acknowledges in term ${term} of r${range}, but only term ${shadow.term} is durable`,
       )
     }
-    if (index > Math.max(shadow.last, inEngine)) {
+    if (index > Math.max(shadow.last, inEngine) && !shadow.had(index, term)) {
       this.fail(`acknowledges entry ${index} of r${range}, but only ${shadow.last} is durable`)
     }
   }

@@ -301,7 +301,10 @@ export class Faults {
       })
       return
     }
-    this.later(this.drawDuration(), () => {
+    // Sometimes so soon that a lease that it has confirmed still holds.
+    const { prng } = this
+    const pause = prng.chance(0.25) ? prng.logUniform(200, 20_000) : this.drawDuration()
+    this.later(pause, () => {
       if (!node.isUp && !node.isBroken) node.start(true)
     })
   }

@@ -19,8 +19,8 @@ export interface NetworkWorld {
   lost(from: NodeId, to: NodeId): void
 }
 
-/** Of the messages that arrived at a node, so many are kept to come once more: one of so many, and all of the seldom ones. */
-const keptMax = 96
+/** Of the messages that arrived at a node, so many of either sort are kept to come once more: one of so many, and all of the seldom ones. */
+const keptMax = 48
 const keepEvery = 5
 const frequent: ReadonlySet<string> = new Set([
   "AppendRequest",
@@ -32,6 +32,12 @@ const frequent: ReadonlySet<string> = new Set([
 interface Kept {
   readonly from: NodeId
   readonly carried: PeerMessage | Uint8Array
+}
+
+interface Sample {
+  /** The place of the next. */
+  at: number
+  readonly messages: Array<Kept>
 }
 
 /**
@@ -49,8 +55,8 @@ export class Network {
   private readonly cuts = new Map<number, number>()
   /** When the last message sent on a link arrives, to keep order where the seed asks for it. */
   private readonly lastArrival = new Map<number, number>()
-  /** By receiver: a sample of what has arrived lately, the oldest overwritten. */
-  private readonly kept = new Map<NodeId, { at: number; readonly messages: Array<Kept> }>()
+  /** By receiver: samples of what has arrived lately, the oldest overwritten; what is frequent does not push out what is seldom. */
+  private readonly kept = new Map<NodeId, readonly [Sample, Sample]>()
   private readonly writer = new ByteWriter(4096)
   private extraLoss = 0
   private perfect = false
@@ -89,7 +95,8 @@ export class Network {
     const { prng, parameters, world } = this
     if (parameters.duplicateRate === 0 || this.perfect) return
     const share = prng.float()
-    for (const { from, carried } of this.kept.get(to)?.messages ?? []) {
+    const samples = this.kept.get(to) ?? []
+    for (const { from, carried } of samples.flatMap(({ messages }) => messages)) {
       if (!prng.chance(share)) continue
       this.duplicated++
       world.trace.record("duplicate", world.now, from, to)
@@ -101,13 +108,17 @@ export class Network {
     if (this.parameters.duplicateRate === 0) return
     const isFrequent = message._tag === "Raft" && frequent.has(message.message._tag)
     if (isFrequent && this.delivered % keepEvery !== 0) return
-    let kept = this.kept.get(to)
-    if (kept === undefined) {
-      kept = { at: 0, messages: [] }
-      this.kept.set(to, kept)
+    let samples = this.kept.get(to)
+    if (samples === undefined) {
+      samples = [
+        { at: 0, messages: [] },
+        { at: 0, messages: [] },
+      ]
+      this.kept.set(to, samples)
     }
-    kept.messages[kept.at] = arrived
-    kept.at = (kept.at + 1) % keptMax
+    const sample = samples[isFrequent ? 0 : 1]
+    sample.messages[sample.at] = arrived
+    sample.at = (sample.at + 1) % keptMax
   }
 
   send(from: NodeId, to: NodeId, message: PeerMessage): void {

@@ -18,7 +18,7 @@
  * - `expiry`: a key is gone sooner or later than its expiry, or half of an atomic batch is seen
  * - `undecided`: the check of a key ran out of its budget
  * - `value`: a read returned bytes or a version that no write made
- * - `liveness`: after healing, every group elects, commits and converges in bounded time
+ * - `liveness`: after healing, every group elects, commits and converges in bounded time; no node turns for ever and does nothing
  * - `assertion`: an assert of the program failed, or it refused its own files
  */
 export type Invariant =

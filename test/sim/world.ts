@@ -333,11 +333,9 @@ export class World {
     const { latest } = this.observer
     const members = new Map(latest.map(({ id, replicas }) => [id, replicas]))
     for (const node of this.nodes.values()) {
-      for (const [range, { machine, isEmpty }] of node.loop?.replicas ?? []) {
+      for (const [range, { machine }] of node.loop?.replicas ?? []) {
         const isMember = members.get(range)?.some(({ replica }) => replica === machine.replica)
-        // One without data rests. One that had its snapshot before its membership came to nothing may wait for the next change: until then nobody can prove it.
-        const mayStay = !isEmpty && !this.observer.wasMember(range, machine.replica)
-        if (isMember !== true && !mayStay) return false
+        if (isMember !== true) return false
       }
     }
     return latest.every((descriptor) => this.isSettled(descriptor))
