@@ -51,11 +51,9 @@ const read = Effect.fnUntraced(function* ({ client }: Plane, range: RangeId, dea
     : { holder: undefined, version: undefined }
 })
 
-let orders = 0
-
 const acquire = Effect.fnUntraced(function* (plane: Plane, range: RangeId) {
-  const { self } = plane.control
-  const order = `${self.incarnation} ${++orders}`
+  // Also other than those of this node's life before, which may still be written down.
+  const order = crypto.randomUUID()
   for (;;) {
     const { holder, version } = yield* read(plane, range)
     const nowMs = yield* Clock.currentTimeMillis

@@ -39,6 +39,12 @@ class LogShadow {
     this.terms.push(...terms)
   }
 
+  copy(): LogShadow {
+    const copy = new LogShadow()
+    Object.assign(copy, this, { terms: [...this.terms] })
+    return copy
+  }
+
   /** An acknowledgement of an earlier term than the present one may leave late: what it speaks of was written, and then truncated. */
   had(index: LogIndex, term: Term): boolean {
     const taken = this.taken.terms[index - this.taken.first]
@@ -102,6 +108,8 @@ export interface LogListener {
  */
 export class Durability {
   private readonly shadows = new Map<string, LogShadow>()
+  /** As they were when the disk was wiped, or before the last start over a damaged one. */
+  private readonly struck = new Map<string, LogShadow>()
   /** Of the life before: what was on its way to the disk when it ended. */
   private underWay: ReadonlyArray<Change> = []
   private recovered = new Set<LogShadow>()
@@ -243,10 +251,11 @@ export class Durability {
     )
   }
 
-  /** Whether entry (index, term) is durable here. */
+  /** Whether entry (index, term) is durable here, or was when a wipe or damage struck: an answer that rests on it may leave after that. */
   holds({ range, replica }: GroupKey, index: LogIndex, term: Term): boolean {
-    const shadow = this.shadow(range, replica)
-    return index <= shadow.base || shadow.termAt(index) === term
+    const isIn = (shadow: LogShadow | undefined) =>
+      shadow !== undefined && (index <= shadow.base || shadow.termAt(index) === term)
+    return isIn(this.shadow(range, replica)) || isIn(this.struck.get(`${range}/${replica}`))
   }
 
   /** Damage or a wipe may have taken from it what it promised. */
@@ -272,6 +281,7 @@ export class Durability {
   /** The disk was emptied, and what it promised is forgotten. */
   wiped(): void {
     this.isWiped = true
+    for (const [name, shadow] of this.shadows) this.struck.set(name, shadow)
     this.shadows.clear()
     this.underWay = []
     this.restarted()
@@ -298,6 +308,7 @@ export class Durability {
     this.recovered.add(shadow)
     // What its disk has lost it may not know; what it promised others check.
     if (!this.isDamaged()) this.compare(shadow, group)
+    else this.struck.set(`${group.range}/${group.replica}`, shadow.copy())
     this.adopt(shadow, group)
   }
 
