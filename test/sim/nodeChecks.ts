@@ -323,7 +323,9 @@ export class NodeChecks {
     const holders = new Set<ReplicaId>()
     for (const { node, replica } of places.flat()) {
       const holder = world.nodes.get(node) as CheckedNode
-      if (term !== undefined && holder.checks.holds(range, replica, index, term)) {
+      // What damage or a wipe took later was there when it was acknowledged.
+      const mayHaveLost = holder.checks.durability.mayHaveLost
+      if (mayHaveLost || (term !== undefined && holder.checks.holds(range, replica, index, term))) {
         holders.add(replica)
       }
     }
