@@ -165,7 +165,7 @@ export abstract class Replica {
   }
 
   /** The entry that holds the membership in force, or where a snapshot or the start had it from. */
-  protected get membershipIndex(): LogIndex {
+  get membershipIndex(): LogIndex {
     return this.memberships.inForce.index
   }
 

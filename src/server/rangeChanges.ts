@@ -367,11 +367,10 @@ export class RangeChanges {
   }
 }
 
-/** Whether the log holds a change of members that the state does not show yet. A step is reckoned from the state, so it must wait for that. */
-function hasUnappliedMembers({ log, machine }: Replica): boolean {
-  for (let index = log.lastIndex; index > machine.appliedIndex; index--) {
-    const [entry] = log.entries(index, index + 1, 1)
-    if (entry?.kind === entryKinds.members) return true
-  }
-  return false
+/**
+ * Whether the log holds a change of members that the state does not show yet. A step is reckoned from the state, so it must wait for that. The core is asked
+ * rather than the log, whose entry damage may have made unreadable since.
+ */
+function hasUnappliedMembers({ raft, machine }: Replica): boolean {
+  return raft.membershipIndex > machine.appliedIndex
 }
