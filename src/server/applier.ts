@@ -9,6 +9,7 @@ import type { ReplicaSet } from "./replicaSet.ts"
 import type { RequestQueue } from "./requestQueue.ts"
 import type { StoreSettings } from "./settings.ts"
 import type { Storage } from "./storage.ts"
+import type { Ticks } from "./ticks.ts"
 
 /** What applying needs of the loop. */
 export interface ApplyHost {
@@ -19,6 +20,7 @@ export interface ApplyHost {
   readonly life: RangeLife
   readonly changes: RangeChanges
   readonly comparison: Comparison
+  readonly ticks: Ticks
 }
 
 /** Applies what is committed and durable here, a slice a turn, every range in its turn. */
@@ -62,12 +64,13 @@ export class Applier {
   }
 
   private applyOne(replica: Replica, entry: AppliedEntry): void {
-    const { queue, life, changes, comparison } = this.host
+    const { queue, life, changes, comparison, ticks } = this.host
     const before = replica.machine.descriptor
     queue.applyEntry(replica, entry)
     replica.raft.applied(entry.index)
     comparison.applied(replica)
     if (entry.kind === entryKinds.commands || entry.kind === entryKinds.empty) return
+    if (entry.kind === entryKinds.tick) ticks.applied(replica)
     life.changed(replica, before)
     changes.applied(replica, entry)
   }

@@ -26,6 +26,14 @@ import {
   writeEntriesWanted,
 } from "./lostEntries.ts"
 import { readDescriptor, writeDescriptor } from "./rangeState.ts"
+import {
+  readTickRefused,
+  readTickWanted,
+  type TickRefused,
+  type TickWanted,
+  writeTickRefused,
+  writeTickWanted,
+} from "./tickMessages.ts"
 
 /** A message of one group's consensus. */
 export interface RaftPeerMessage {
@@ -96,6 +104,8 @@ export type PeerMessage =
   | Beat
   | BeatEcho
   | Rouse
+  | TickWanted
+  | TickRefused
 
 /** First byte of an encoded message. Sent: do not change. */
 const kinds = {
@@ -110,6 +120,8 @@ const kinds = {
   beat: 12,
   beatEcho: 13,
   rouse: 14,
+  tickWanted: 15,
+  tickRefused: 16,
 } as const
 
 function writeEnvelope(writer: ByteWriter, m: SnapshotFrame | SnapshotFrameAck): void {
@@ -170,6 +182,12 @@ export function encodePeerMessage(writer: ByteWriter, message: PeerMessage): voi
     case "Rouse":
       writer.u8(kinds.rouse)
       return writeRouse(writer, message)
+    case "TickWanted":
+      writer.u8(kinds.tickWanted)
+      return writeTickWanted(writer, message)
+    case "TickRefused":
+      writer.u8(kinds.tickRefused)
+      return writeTickRefused(writer, message)
     default:
       return message satisfies never
   }
@@ -244,6 +262,10 @@ export function decodePeerMessage(bytes: Uint8Array): PeerMessage {
       return readBeatEcho(reader)
     case kinds.rouse:
       return readRouse(reader)
+    case kinds.tickWanted:
+      return readTickWanted(reader)
+    case kinds.tickRefused:
+      return readTickRefused(reader)
     default:
       throw new MalformedBytes(`a peer message of kind ${kind}`)
   }

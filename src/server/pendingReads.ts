@@ -13,13 +13,15 @@ export interface TimedRead {
   triedAt: Version
   /** Its index was given under a lease, which must still hold when the answer leaves. */
   byLease: boolean
+  /** The first question to the leader about the expiry that it waits for; 0 before. An answer to an earlier one says nothing about this read. */
+  question: number
 }
 
 export function timedRead(request: GetRequest | ScanRequest, nowMs: MonotonicMs): TimedRead {
   const deadlineMs = nowMs + request.deadlineMs
   // A read index taken after the read came covers all that its session can have seen.
   const floor = request.level === "linearizable" ? 0 : request.atLeast
-  return { request, deadlineMs, floor, triedAt: 0, byLease: false }
+  return { request, deadlineMs, floor, triedAt: 0, byLease: false, question: 0 }
 }
 
 /** True of a read that a follower may not take. */
@@ -64,7 +66,7 @@ const copiesMax = 8
  * 1. *queued*: for a question to be asked. All that are queued share it, as one read index (Raft thesis 6.4).
  * 2. *asked*: for the answer, then for the index to be applied here. A follower's question or its answer may be lost, so it is asked again after
  *    a while, of whoever leads then; any answer will do, since each index was taken after the reads came.
- * 3. *early*: for the range's time to reach an expiry.
+ * 3. *early*: for the range's time to reach an expiry, or for the leader to say that its clock has not (ticks.ts).
  *
  * A session's floor is met by a state of that time, or by any state that holds what was committed after the read came: so one that nothing has reached
  * here yet asks for an index like a linearizable read.
@@ -81,6 +83,8 @@ export class PendingReads {
   private readonly questions = new Map<number, Question>()
   private askedCount = 0
   private early: Array<TimedRead> = []
+  private tickQuestion = 0
+  private tickAskedMs: MonotonicMs = 0
   private nextContext = 1
   private readonly retryMs: number
   private readonly clockSlipMs: number
@@ -130,7 +134,31 @@ export class PendingReads {
   /** The read needs no index any more, but the range's time must reach this first. */
   addEarly(read: TimedRead, floor: Version): void {
     read.floor = floor
+    read.question = 0
     this.early.push(read)
+  }
+
+  /** Asks about the latest expiry that reads wait for: at once where one of them has not been asked for, else after a while. */
+  askForTick(nowMs: MonotonicMs, ask: (question: number, expiry: Version) => void): void {
+    const isNew = this.early.some(({ question }) => question === 0)
+    if (!isNew && nowMs - this.tickAskedMs < this.retryMs) return
+    this.tickQuestion++
+    this.tickAskedMs = nowMs
+    let expiry: Version = 0
+    for (const read of this.early) {
+      if (read.question === 0) read.question = this.tickQuestion
+      if (read.floor > expiry) expiry = read.floor
+    }
+    ask(this.tickQuestion, expiry)
+  }
+
+  /** When this question was answered the leader's clock had not passed `clock`: what expires later is there for the reads that had come by then. */
+  tickRefused(question: number, clock: Version): void {
+    for (const read of this.early) {
+      if (read.question === 0 || read.question > question || read.floor <= clock) continue
+      read.triedAt = Math.max(1, Math.min(read.triedAt, clock))
+      read.floor = 0
+    }
   }
 
   /** Asks for what is queued, and again for what nobody answered. `readIndex` is false when there is nobody to ask. */

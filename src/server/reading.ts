@@ -49,7 +49,7 @@ export interface Unripe {
 
 /**
  * Whether a stored value is there for a read. Replicas agree in range time, so that decides; the leader goes by its clock too, and makes range time catch
- * up before it answers. A `local` read promises nothing about others, and hides by the clock of its own node.
+ * up before it answers, or before a follower does (ticks.ts). A `local` read promises nothing about others, and hides by the clock of its own node.
  */
 function standing(
   context: ReadContext,

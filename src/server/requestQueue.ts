@@ -40,6 +40,8 @@ export interface RequestHost {
   changeRange(request: RangeRequest): void
   /** Something is wanted of the replica: it is awake from here on. */
   rouse(replica: Replica): void
+  /** Reads of the replica wait for range time to reach an expiry. */
+  wantTick(replica: Replica): void
   /** Where a replica's range is now, and what it was split into, as far as this node knows. */
   movedTo(replica: Replica): ReadonlyArray<RangeDescriptor>
 }
@@ -78,6 +80,8 @@ export class RequestQueue {
   /** Reads that may be served, in the order in which they came to be. */
   private servable: Array<PlacedRead> = []
   private held: Array<HeldReply> = []
+  /** Reads of these have begun in this turn to wait for range time. */
+  private readonly early = new Set<Replica>()
 
   constructor(host: RequestHost) {
     this.host = host
@@ -246,6 +250,8 @@ export class RequestQueue {
       budget -= 256 + this.serve(replica, read)
     }
     this.servable = served === servable.length ? [] : servable.slice(served)
+    for (const replica of this.early) this.host.wantTick(replica)
+    this.early.clear()
     return this.servable.length > 0
   }
 
@@ -288,13 +294,13 @@ export class RequestQueue {
 
   /** Whether a key has expired is for the log to say. */
   private waitForTick(replica: Replica, read: TimedRead, expiry: Version): void {
-    if (!replica.isLeader) {
+    if (needsLeader(read.request) && !replica.isLeader) {
       this.refuse(read.request.token, replica, refusalFor("notLeader", replica))
       return
     }
     this.host.rouse(replica)
-    replica.proposeTick(this.host.stampMs)
     replica.reads.addEarly(read, expiry)
+    this.early.add(replica)
   }
 
   /** The answers that were held, as far as they still hold at a reading taken after they were made. Reads of the others begin anew. */
@@ -329,8 +335,8 @@ export class RequestQueue {
   /** Answers whatever has waited past its deadline. */
   expire(replica: Replica): void {
     if (replica.waiting === 0) return
-    // The tick that they wait for may have found no room.
-    if (replica.reads.hasEarly) replica.proposeTick(this.host.stampMs)
+    // The tick that they wait for may have found no room, or nobody to ask for it.
+    if (replica.reads.hasEarly) this.host.wantTick(replica)
     replica.expire(this.host.clock.monotonicMs, this.giveUp(replica), this.refuseRead(replica))
   }
 

@@ -57,6 +57,7 @@ import { SnapshotExchange } from "./snapshotExchange.ts"
 import { Storage } from "./storage.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
 import type { ClockReading, StoreLoopOptions, StoreOutput } from "./storeTypes.ts"
+import { Ticks } from "./ticks.ts"
 
 export type { ClockReading, StoreLoopOptions, StoreOutput, StoreParts } from "./storeTypes.ts"
 
@@ -91,6 +92,7 @@ export class StoreLoop {
   private readonly holes: HoleFilling
   private readonly handover: Handover
   private readonly beats: Beats
+  private readonly rangeTicks: Ticks
   private lastTickMs: MonotonicMs
   private ticks = 0
   /** Nothing is proposed before. */
@@ -177,10 +179,23 @@ export class StoreLoop {
       note: (line) => storage.note(line),
       report: (error) => storage.report(error),
     })
+    this.rangeTicks = new Ticks({
+      get clock() {
+        return loop.clock
+      },
+      get stampMs() {
+        return loop.stampMs
+      },
+      session: options.prng.int(1, 2 ** 40),
+      send,
+    })
     const { queue, life, changes, comparison, settings } = this
-    const { gate, exchange } = this
+    const { gate, exchange, rangeTicks } = this
     this.collector = new Collector({ gate, queue, changes, exchange, send })
-    this.applier = new Applier({ storage, settings, set, queue, life, changes, comparison })
+    this.applier = new Applier({
+      ...{ storage, settings, set, queue, life, changes, comparison },
+      ticks: rangeTicks,
+    })
   }
 
   /** In order of range id. */
@@ -355,6 +370,10 @@ export class StoreLoop {
     this.beats.rouse(replica)
   }
 
+  wantTick(replica: Replica): void {
+    this.rangeTicks.advance(replica)
+  }
+
   abandon(replica: Replica): void {
     this.rouse(replica)
     this.changes.abandon(replica)
@@ -413,6 +432,10 @@ export class StoreLoop {
         return this.holes.answered(replica, message)
       case "Chain":
         return this.comparison.received(replica, message)
+      case "TickWanted":
+        return this.rangeTicks.asked(replica, message, from)
+      case "TickRefused":
+        return this.rangeTicks.answered(replica, message)
       default:
         return message satisfies never
     }

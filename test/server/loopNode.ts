@@ -18,7 +18,7 @@ import { command } from "./commands.ts"
 const lanes: ReadonlyArray<Lane> = ["engine", "journal"]
 const wallOriginMs = 1_700_000_000_000
 
-export type Mutation = { readonly put: string } | "delete"
+export type Mutation = { readonly put: string; readonly ttlMs?: number } | "delete"
 
 /**
  * A store loop over a simulated disk, a turn at a time: jobs and the journal's writes are carried out when the test says so, as workers do it, so that
@@ -177,7 +177,7 @@ export class LoopNode {
     const bytes =
       mutation === "delete"
         ? command(key, { ...fields, operation: operations.delete })
-        : command(key, { ...fields, text: mutation.put })
+        : command(key, { ...fields, text: mutation.put, ttl: (mutation.ttlMs ?? 0) * 1000 })
     const token = this.ask({ _tag: "Mutate", command: bytes }, deadlineMs)
     this.unanswered.set(token, sequence)
     return token
