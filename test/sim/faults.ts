@@ -216,7 +216,7 @@ export class Faults {
         world.network.repeatTo(node.id)
         return
       case "clockJump":
-        node.wallSkewMs += prng.logUniform(1, 3_600_000) * (prng.chance(0.5) ? 1 : -1)
+        node.jumpClock(prng.logUniform(1, 3_600_000) * (prng.chance(0.5) ? 1 : -1))
         return
       default:
         kind satisfies never

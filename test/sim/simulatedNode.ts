@@ -294,6 +294,14 @@ export class SimulatedNode {
     this.asleepSinceMs ??= this.clock().monotonicMs
   }
 
+  /**
+   * Back by as much as the machine sleeps, both clocks would agree that no time has passed: leases rest on that not happening (raft/lease.ts). So while it sleeps
+   * it jumps forward only.
+   */
+  jumpClock(byMs: number): void {
+    this.wallSkewMs += this.asleepSinceMs === undefined ? byMs : Math.abs(byMs)
+  }
+
   private wake(): void {
     const { asleepSinceMs } = this
     this.asleepSinceMs = undefined
