@@ -66,6 +66,8 @@ const disownedAtOnce = 64
  *   was committed with its help is held by one of them. Answers of replicas that are unsure themselves say nothing; where two of three are, only the operator can help.
  *   Where a voter never answers, and where it has no state to know any from, it asks to be replaced: the leader reports it as it does odd ones (comparison.ts).
  * - A leader that is asked sends again what the replica had acknowledged, from where its log breaks off.
+ * - A leader whose own entry is lost before it has reached anyone can send nothing from there on: it steps down, and whoever leads then puts other entries in its
+ *   place (storeLoop.ts).
  *
  * One question a replica is out at a time, about one gap; answers hold at most `maxBytes` of data. What is held of answers is one of each voter.
  *
@@ -85,6 +87,11 @@ export class HoleFilling {
 
   stateOf(replica: Replica): HoleState {
     return this.repairs.get(replica)?.state ?? "whole"
+  }
+
+  /** Every other voter has said that it does not have what is missing here. */
+  isUnfillable(replica: Replica): boolean {
+    return this.repairs.get(replica)?.state === "unfillable"
   }
 
   /** It misses entries that no other replica has, or that none has shown for a long time. */

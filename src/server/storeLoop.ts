@@ -492,10 +492,12 @@ export class StoreLoop {
     releaseLogs(this.sorted, { storage, settings, exchange }, this.clock.monotonicMs)
   }
 
-  /** A replica that cannot apply leads nothing, where another one could. */
+  /** A replica that cannot apply leads nothing, where another one could; nor does one that has lost what it should send, and nobody has. */
   private shouldYield(replica: Replica): boolean {
-    const cannot = replica.damage !== undefined || replica.differs !== undefined
-    return cannot && replica.machine.descriptor.replicas.length > 1
+    const { damage, differs, machine, isLeader } = replica
+    const cannot = damage !== undefined || differs !== undefined
+    const cannotSend = isLeader && this.holes.isUnfillable(replica)
+    return (cannot || cannotSend) && machine.descriptor.replicas.length > 1
   }
 
   /** Takes what one core has to hand out. */

@@ -168,6 +168,33 @@ describe("pitfall 36: a torn tail is not damage in the middle", () => {
     }, 60_000)
   }
 
+  test("a leader that loses entries which it alone has makes room for one that can send what follows", () => {
+    const cluster = copy(base)
+    for (const id of [1, 2, 3]) cluster.start(id)
+    const leader = cluster.untilLeader(range)
+    cluster.pass(500)
+    const known = records(disk(cluster, leader.id)).length
+    cluster.loses = (from, _, message) =>
+      from === leader.id && message._tag === "Raft" && message.message._tag === "AppendRequest"
+    const last = cluster.replica(leader.id, range)?.raft.lastIndex ?? 0
+    for (let i = 0; i < 6; i++) {
+      // More than the cache holds, so that they are read back from the disk.
+      cluster.beginPut(`alone ${i}`, "x".repeat(2000))
+      cluster.pass(100)
+    }
+    expect(leader.isLeader).toBe(true)
+    const own = records(disk(cluster, leader.id)).slice(known)
+    const lost = own.find(({ type, index }) => type === recordTypes.append && index === last + 1)
+    damage(disk(cluster, leader.id), [lost as Place], false)
+    cluster.loses = () => false
+    cluster.until(
+      "the loss is seen",
+      () => (leader.loop.replicas.get(range)?.log.missingCount ?? 0) > 0,
+    )
+    cluster.put("after", "of another leader")
+    settle(cluster)
+  }, 60_000)
+
   test("whoever does not know what it promised sends no word of consensus; the furthest log of the others binds its vote", () => {
     const { cluster, leader, hurt } = lateLost(true)
     const isUnsure = () => cluster.replica(hurt, range)?.log.isUnsure
