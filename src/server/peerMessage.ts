@@ -74,7 +74,7 @@ export interface SnapshotFrameAck {
 
 /**
  * The replica that it is sent to was removed: `descriptor` is committed, newer than the replica's own, and lists it no more. It destroys itself, and never
- * comes back under its id.
+ * comes back under its id. Where the descriptor does list it, it is only told who the members were when the sender's replica was removed.
  */
 export interface Gone {
   readonly _tag: "Gone"

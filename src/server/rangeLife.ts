@@ -53,7 +53,8 @@ const silentMs = 1000
  *   needs its vote, and never under an id that was buried here.
  * - A replica goes on the proof of a committed descriptor that does not list it, though ids up to a later one were given out: ids rise and are never used
  *   again, so this stays true for ever, and no late message can kill a new replica.
- * - Who is removed is told by the leader that removed it, and by whoever gets a message from it later. One that hears nobody asks.
+ * - Who is removed is told by the leader that removed it, and by whoever gets a message from it later. One that hears nobody asks all members that it has heard of;
+ *   those of them that have left say who was there after them.
  * - A replica without data needs no proof to be out of the way: it rests (`ReplicaSet.rest`), which to the others is as if its node were down.
  */
 export class RangeLife {
@@ -179,11 +180,11 @@ export class RangeLife {
     this.host.set.rest(replica)
   }
 
-  /** Also who is left of a group that has moved away as a whole is told by somebody. */
+  /** Also who is left of a group that has moved away as a whole is told by somebody: that it is gone, or who was there after the dead. */
   private answerForTheDead(from: NodeId, range: RangeId, sender: ReplicaId): void {
     const tombstone = this.host.storage.tombstones.get(range)
     if (tombstone === undefined || sender > tombstone.lastReplica) return
-    if (!lists(tombstone.descriptor, sender)) this.tellGone(from, sender, tombstone)
+    this.tellGone(from, sender, tombstone)
   }
 
   // ---- Going
@@ -192,8 +193,13 @@ export class RangeLife {
   gone(message: Gone): void {
     const replica = this.host.set.byRange.get(message.range)
     if (replica === undefined || replica.machine.replica !== message.replica) return
-    if (message.replica > message.lastReplica || lists(message.descriptor, message.replica)) return
-    this.host.learn(message.descriptor)
+    if (message.replica > message.lastReplica) return
+    const { descriptor } = message
+    if (lists(descriptor, message.replica)) {
+      // Of one that was removed before: others may know more, and are asked from here on.
+      return replica.learnPlaces(descriptor.replicas)
+    }
+    this.host.learn(descriptor)
     // The others have gone on without it: what it leads is nobody's.
     replica.raft.stepDown()
     this.condemn(replica, message)

@@ -144,6 +144,22 @@ describe("members of a range", () => {
     cluster.expectWhole()
   })
 
+  test("a removed replica finds out also when all members that it knows have moved away before it was removed", () => {
+    const cluster = filled()
+    for (const id of [4, 5]) cluster.start(id)
+    cluster.loses = (from, to) => from === 3 || to === 3
+    changed(cluster, [voter(1), voter(2), voter(3), learner(4), learner(5)])
+    cluster.pass(500)
+    changed(cluster, [voter(4), voter(5), voter(3)])
+    cluster.until("the old members are buried", () =>
+      [1, 2].every((id) => cluster.replica(id, 1) === undefined),
+    )
+    changed(cluster, [voter(4), voter(5)])
+    cluster.loses = () => false
+    cluster.until("replica 3 is told", () => cluster.replica(3, 1) === undefined)
+    cluster.expectWhole()
+  }, 60_000)
+
   test("pitfall 27: what can't be had is refused and says why", () => {
     const cluster = filled()
     const outcome = (replicas: ReadonlyArray<ReplicaPlace>) => {
