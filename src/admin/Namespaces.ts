@@ -4,7 +4,15 @@ import type { NamespaceRecord } from "../server/directory.ts"
 import type { NamespaceId, NodeId } from "../types.ts"
 import { cutsOf } from "./cuts.ts"
 import { invalid, namespaceKey } from "./Meta.ts"
-import { type LedRange, liveNodes, type Plane, pause, rangesOf, refreshAll } from "./Plane.ts"
+import {
+  type LedRange,
+  type Member,
+  membersOf,
+  type Plane,
+  pause,
+  rangesOf,
+  refreshAll,
+} from "./Plane.ts"
 import { loadsOf, placeVoters } from "./placement.ts"
 import { cutAtAll } from "./Ranges.ts"
 import { reshape } from "./Reshape.ts"
@@ -16,26 +24,29 @@ const replicasDefault = 3
 /**
  * Makes a namespace: its record in state `making`, which takes the name and an id that is never used again; then its ranges are cut out of the one that
  * belongs to nobody, and get their voters; then it is `ready`. A call that finds the record in `making` goes on with it, as it was first asked for.
+ *
+ * How many voters that are goes by the members of the cluster, whether they are up or not: a range made while a node is down has no fewer for it afterwards. New
+ * replicas are given to nodes that are up; one that is down keeps those that it has where too few others are up.
  */
 export const createNamespace = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
   const record = yield* claim(plane, asked)
   yield* cutAtAll(plane, cutsOf(record))
-  const candidates = yield* liveNodes(plane)
+  const members = yield* membersOf(plane)
   const all = yield* rangesOf(plane)
   const loads = loadsOf(all.map(({ descriptor }) => descriptor))
   const own = rangesWithin(all, record.id)
   for (const { descriptor } of own) {
     const voters = votersOf(descriptor)
     for (const node of voters) loads.set(node, (loads.get(node) ?? 1) - 1)
-    const placing = { candidates, loads, keep: [], present: voters, count: record.replicas }
-    const wanted = placeVoters(placing)
+    const wanted = votersAmong(members, { loads, voters, count: record.replicas })
+    if (wanted.length < record.replicas) return yield* tooFew(members, record)
     for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
     // Nearly all lie well already, and reshaping looks at every range of the cluster.
     if (nextStep(descriptor, wanted)._tag !== "Done") {
       yield* reshape(plane, descriptor.id, () => wanted)
     }
   }
-  yield* spreadLeaders(plane, record.id)
+  yield* spreadLeaders(plane, record.id, members)
   yield* plane.meta.changeNamespace(record.name, (present) =>
     present.state === "making" ? { ...present, state: "ready" } : undefined,
   )
@@ -44,14 +55,35 @@ export const createNamespace = Effect.fnUntraced(function* (plane: Plane, asked:
   return { id, name, mode, partitioning, ranges: own.map(({ descriptor }) => descriptor.id) }
 })
 
+function votersAmong(
+  members: ReadonlyArray<Member>,
+  options: {
+    readonly loads: ReadonlyMap<NodeId, number>
+    readonly voters: ReadonlyArray<NodeId>
+    readonly count: number
+  },
+): ReadonlyArray<NodeId> {
+  const { loads, voters, count } = options
+  const common = { loads, present: voters, count }
+  const up = members.filter(({ isUp }) => isUp)
+  const keep = placeVoters({ ...common, candidates: up, keep: [] })
+  const candidates = members.filter(({ node, isUp }) => isUp || voters.includes(node))
+  return placeVoters({ ...common, candidates, keep })
+}
+
+function tooFew(members: ReadonlyArray<Member>, { name, replicas }: NamespaceRecord) {
+  const down = members.filter(({ isUp }) => !isUp).map(({ node }) => `n${node}`)
+  return invalid(
+    `the ${replicas} replicas of namespace "${name}" need as many nodes that are up, and ${down.join(", ")} is down: start it, and give the order again`,
+  )
+}
+
 const claim = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
   const { name, partitioning, ranges } = asked
-  const nodes = yield* liveNodes(plane)
-  const replicas = asked.replicas ?? Math.min(replicasDefault, nodes.length)
-  if (replicas > nodes.length) {
-    return yield* invalid(
-      `${replicas} replicas need as many nodes that are up: there are ${nodes.length}`,
-    )
+  const { length } = yield* membersOf(plane)
+  const replicas = asked.replicas ?? Math.min(replicasDefault, length)
+  if (replicas > length) {
+    return yield* invalid(`${replicas} replicas need as many nodes: the cluster has ${length}`)
   }
   for (;;) {
     const { directory } = yield* plane.meta.read
@@ -80,14 +112,19 @@ function rangesWithin(ranges: ReadonlyArray<LedRange>, namespace: NamespaceId) {
 }
 
 /** The ranges were cut out of one, so that one node leads them all: each goes to another voter in turn. Where that fails it stays. */
-const spreadLeaders = Effect.fnUntraced(function* (plane: Plane, namespace: NamespaceId) {
+const spreadLeaders = Effect.fnUntraced(function* (
+  plane: Plane,
+  namespace: NamespaceId,
+  members: ReadonlyArray<Member>,
+) {
+  const isUp = new Set(members.filter((member) => member.isUp).map(({ node }) => node))
   const own = rangesWithin(yield* rangesOf(plane), namespace)
   yield* Effect.forEach(
     own,
     ({ descriptor, leader }, i) => {
-      const voters = votersOf(descriptor)
-      const to = voters[i % voters.length] as NodeId
-      if (to === leader) return Effect.void
+      const voters = votersOf(descriptor).filter((node) => isUp.has(node))
+      const to = voters[i % voters.length]
+      if (to === undefined || to === leader) return Effect.void
       const order = { _tag: "Transfer" as const, to }
       return Effect.ignore(plane.client.changeRange(descriptor.id, order, { deadlineMs: 2000 }))
     },

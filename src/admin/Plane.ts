@@ -47,16 +47,25 @@ export const rangeOf = Effect.fnUntraced(function* (plane: Plane, id: RangeId) {
   return found
 })
 
-/** Members that answer now: those that may take a replica. */
-export const liveNodes = Effect.fnUntraced(function* ({ client, meta }: Plane) {
+/** A node of the cluster, and whether it answers now. */
+export interface Member extends Candidate {
+  readonly isUp: boolean
+}
+
+export const membersOf = Effect.fnUntraced(function* ({ client, meta }: Plane) {
   const [{ directory }, status] = yield* Effect.all([meta.read, client.status()], {
     concurrency: 2,
   })
   const answering = new Set(status.nodes.map(({ id }) => id))
   return directory.nodes
-    .filter(({ id, state }) => state === "member" && answering.has(id))
-    .map(({ id, host }): Candidate => ({ node: id, host }))
+    .filter(({ state }) => state === "member")
+    .map(({ id, host }): Member => ({ node: id, host, isUp: answering.has(id) }))
 })
+
+/** Members that answer now: those that may take a replica. */
+export function liveNodes(plane: Plane): Effect.Effect<ReadonlyArray<Candidate>, KvorumError> {
+  return Effect.map(membersOf(plane), (members) => members.filter(({ isUp }) => isUp))
+}
 
 /** Has every node that is up read the directory; one that does not answer learns it by itself soon after it comes back. */
 export const refreshAll = Effect.fnUntraced(function* (plane: Plane) {

@@ -139,12 +139,11 @@ export class ServerOrders {
     const held = range.replicas.map(({ node }) => node)
     const members = [...world.nodes.values()].filter(({ isRemoved }) => !isRemoved)
     const free = members.map(({ id }) => id).filter((id) => !held.includes(id))
-    // A new namespace gets as many voters as there are nodes that answer, three at most.
-    const mayShrink = !world.faults.wipes
     const draw = prng.float()
     if (draw < 0.3) return this.split(data)
     if (draw < 0.45) return { verb: verbs.transfer, args: { range: range.id, to: prng.pick(held) } }
-    if (draw < 0.5 && mayShrink) return this.namespace()
+    if (draw < 0.5) return this.namespace()
+    const mayShrink = !world.faults.wipes
     if (draw < 0.55 && members.length > 3 && mayShrink) return this.remove(members)
     if (free.length === 0) return this.split(data)
     if (draw < 0.75) {
