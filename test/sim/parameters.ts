@@ -159,7 +159,7 @@ export function drawParameters(prng: Prng): Parameters {
     spareNodes: churn.rate === 0 ? 0 : prng.int(0, 2),
     defaultRanges: prng.pick(nodes === 3 ? [1, 1, 2, 4] : [1, 1, 2]),
     idleRanges: prng.chance(0.2),
-    settings: drawSettings(prng),
+    settings: withoutBacklog(drawSettings(prng)),
     network: drawNetwork(prng),
     disk: drawDisk(prng),
     faults,
@@ -256,6 +256,13 @@ function drawSettings(prng: Prng): StoreSettings {
     space: { reserveBytes: buggified(prng, [0, 2000], 0), lowFreeBytes: 0 },
     journalScrub: { bytesPerSecond: 0, sliceBytes: 1 << 20 },
   }
+}
+
+/** What leaves an entry at a time must not gather without end: a new leader commits nothing before all of it has arrived. */
+function withoutBacklog(settings: StoreSettings): StoreSettings {
+  const { maxAppendBytes, maxUncommittedBytes } = settings
+  if (maxAppendBytes >= 2000) return settings
+  return { ...settings, maxUncommittedBytes: Math.min(maxUncommittedBytes, 65_536) }
 }
 
 function drawNetwork(prng: Prng): NetworkParameters {
