@@ -7,7 +7,7 @@ import { Directory, type DirectorySettings, type NodeAnswer } from "./Directory.
 import type { CallPlan, Identities } from "./plans.ts"
 import { errorOf, failureOf } from "./Refusals.ts"
 import { heardLeader, heardNotLeader, heardTime, type Route, timeOf } from "./routes.ts"
-import { expiresAt, Session, sessionWindowMax } from "./session.ts"
+import { expiresAt, RangeSessions, Session } from "./session.ts"
 
 const sweepMs = 20
 const pauseMsMin = 5
@@ -29,7 +29,7 @@ const corruptPausesMax = 3
 export class ClientCore implements Identities {
   private readonly settings: DirectorySettings
   readonly directory: Directory
-  private readonly sessions = new Map<number, Session>()
+  private readonly sessions = new Map<number, RangeSessions>()
   private readonly active = new Set<Call<unknown>>()
   private sweeper: ReturnType<typeof setInterval> | undefined
 
@@ -40,12 +40,16 @@ export class ClientCore implements Identities {
 
   session(route: Route): Session {
     const { id } = route.descriptor
-    const known = this.sessions.get(id)
-    if (known !== undefined && known.window < sessionWindowMax) return known
-    const session = new Session(1 + Math.floor(this.settings.random() * (2 ** 53 - 2)))
-    this.sessions.set(id, session)
-    return session
+    let own = this.sessions.get(id)
+    if (own === undefined) {
+      own = new RangeSessions()
+      this.sessions.set(id, own)
+    }
+    return own.take(this.draw)
   }
+
+  private readonly draw = (): Session =>
+    new Session(1 + Math.floor(this.settings.random() * (2 ** 53 - 2)))
 
   expiresAt(route: Route, deadlineMs: number): Version {
     const known = timeOf(route, this.settings.nowMs())

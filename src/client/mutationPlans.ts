@@ -82,8 +82,9 @@ function conditionCode(condition: Condition): Command["condition"] {
   }
 }
 
-/** Offset of the boundsVersion in a command (wire/command.ts). */
+/** Where these lie in a command (wire/command.ts). */
 const boundsVersionOffset = 12
+const ackedBelowOffset = 32
 
 export function mutatePlan(options: {
   readonly body: CommandBody
@@ -123,7 +124,10 @@ export function mutatePlan(options: {
         })
       } else {
         // Another copy of the same one, also where its range was split meanwhile: the half has the parent's table of results.
-        new DataView(command.buffer).setUint32(boundsVersionOffset, boundsVersion, true)
+        const view = new DataView(command.buffer)
+        view.setUint32(boundsVersionOffset, boundsVersion, true)
+        // Where nothing but copies comes to a range whose table is full, they alone can make room in it.
+        view.setBigUint64(ackedBelowOffset, BigInt(session.ackedBelow), true)
       }
       return { _tag: "Mutate", id: 0, range, deadlineMs, command }
     },

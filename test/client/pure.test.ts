@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test"
+import { changeBody, mutatePlan } from "../../src/client/mutationPlans.ts"
 import { mergeReports } from "../../src/client/reports.ts"
 import {
   heardLeader,
@@ -8,10 +9,17 @@ import {
   RoutingTable,
   timeOf,
 } from "../../src/client/routes.ts"
-import { expiresAt, Session } from "../../src/client/session.ts"
+import {
+  expiresAt,
+  RangeSessions,
+  Session,
+  sessionsMax,
+  sessionWindowMax,
+} from "../../src/client/session.ts"
 import { compareBytes, utf8 } from "../../src/lib/bytes.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import type { RangeDescriptor } from "../../src/types.ts"
+import { CommandView } from "../../src/wire/command.ts"
 
 const range = (
   id: number,
@@ -157,6 +165,66 @@ describe("session", () => {
     session.settle(sequence)
     expect(() => session.settle(sequence)).toThrow()
     expect(() => session.settle(99)).toThrow()
+  })
+
+  test("one that a long call holds back gets company, and is used again once that call has ended, so that its range forgets its results", () => {
+    let drawn = 0
+    const own = new RangeSessions()
+    const take = () => own.take(() => new Session(++drawn))
+    const first = take()
+    const { sequence: long } = first.begin()
+    for (let i = 1; i < sessionWindowMax; i++) {
+      expect(take()).toBe(first)
+      first.settle(first.begin().sequence)
+    }
+    const second = take()
+    expect([second.clientId, take().clientId]).toEqual([2, 2])
+    first.settle(long)
+    const both = [take(), take()]
+    expect(both).toContain(first)
+    expect(both).toContain(second)
+    expect(first.begin()).toEqual({
+      sequence: sessionWindowMax + 1,
+      ackedBelow: sessionWindowMax + 1,
+    })
+  })
+
+  test("there is an end to its company: then the session with the smallest window goes on", () => {
+    let drawn = 0
+    const own = new RangeSessions()
+    const take = () => own.take(() => new Session(++drawn))
+    for (let i = 0; i < sessionsMax * sessionWindowMax; i++) take().begin()
+    expect(drawn).toBe(sessionsMax)
+    for (let i = 0; i < 100; i++) take().begin()
+    expect(drawn).toBe(sessionsMax)
+  })
+
+  test("copies of a mutation say what has been answered since the first: where nothing else comes, they make room in a full table", () => {
+    const session = new Session(7)
+    const body = changeBody({
+      operation: "put",
+      position: utf8("a"),
+      value: utf8("1"),
+      condition: { _tag: "None" },
+      ttl: 0,
+    })
+    const { sequence: earlier } = session.begin()
+    const route = { descriptor: { id: 1, boundsVersion: 1 } } as unknown as Route
+    const identities = { session: () => session, expiresAt: () => 50 }
+    const plan = mutatePlan({ body, deadlineMs: 1000, identities, floors: undefined })
+    const fields = () => {
+      const request = plan.request(route, 1000)
+      if (request._tag !== "Mutate") throw new Error(request._tag)
+      const view = new CommandView()
+      view.at(request.command, 0)
+      const { clientId, sequence, ackedBelow, expiresAt } = view
+      return { clientId, sequence, ackedBelow, expiresAt }
+    }
+    const first = fields()
+    expect(first).toEqual({ clientId: 7, sequence: 2, ackedBelow: 1, expiresAt: 50 })
+    session.settle(earlier)
+    for (let i = 0; i < 5; i++) session.settle(session.begin().sequence)
+    expect(fields()).toEqual({ ...first, ackedBelow: 2 })
   })
 
   test("a command expires after its deadline and ten seconds, at most two minutes on", () => {
