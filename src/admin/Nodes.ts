@@ -67,13 +67,15 @@ export function votersWithout(
 
 /**
  * Takes a node out for good: its replicas move to other nodes, or go where there is none to take them; then its record says `removed`, after which every
- * node refuses its incarnation and its process stops. Refused before anything happens when a range would be left without a replica.
+ * node refuses its incarnation and its process stops. Refused before anything happens when a range would be left without a replica. The result counts the
+ * replicas that moved, and the ranges that have one fewer.
  */
 export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId) {
   const { directory } = yield* plane.meta.read
   const record = directory.nodes.find(({ id }) => id === leaving)
   if (record === undefined) return yield* invalid(`there is no node n${leaving}`)
   let moved = 0
+  let fewer = 0
   let isMarked = record.state === "removed"
   for (;;) {
     const candidates = (yield* liveNodes(plane)).filter(({ node }) => node !== leaving)
@@ -93,7 +95,8 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
       const wanted = votersWithout(descriptor, { leaving, candidates, loads })
       for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
       const heirs = wanted.filter((node) => !votersOf(descriptor).includes(node))
-      return { id: descriptor.id, wanted, heirs }
+      const isFewer = wanted.length < votersOf(descriptor).length
+      return { id: descriptor.id, wanted, heirs, isFewer }
     })
     const stuck = plans.find(({ wanted }) => wanted.length === 0)
     if (stuck !== undefined) {
@@ -101,17 +104,18 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
         `n${leaving} has the only replica of range ${stuck.id}, and no other node is up to take it: start one first`,
       )
     }
-    for (const { id, heirs } of plans) {
+    for (const { id, heirs, isFewer } of plans) {
       yield* reshape(plane, id, (voters) => [
         ...voters.filter((node) => node !== leaving && !heirs.includes(node)),
         ...heirs,
       ])
-      moved++
+      if (isFewer) fewer++
+      else moved++
     }
   }
   yield* tellLeaving(plane, leaving)
   yield* refreshAll(plane)
-  return { moved }
+  return { moved, fewer }
 })
 
 /** The one that was removed is no longer among those that are told; it reads it in the directory, and stops. */

@@ -54,7 +54,7 @@ const clientAt = (endpoints: ReadonlyArray<Address>, attemptTimeoutMs: number) =
     attemptTimeoutMs,
   })
 
-/** Waits until every node says that it is ready and every range has a leader. */
+/** Waits until no node is electing any more and every range has a leader: one whose disk is full has started, too. */
 export const awaitLeaders = (options: {
   readonly endpoints: ReadonlyArray<Address>
   /** How many there must be; asked again each time. */
@@ -64,7 +64,7 @@ export const awaitLeaders = (options: {
     const client = yield* Client
     const isReady = Effect.gen(function* () {
       const { nodes } = yield* client.status()
-      if (nodes.length < options.nodes() || nodes.some(({ state }) => state !== "ready"))
+      if (nodes.length < options.nodes() || nodes.some(({ state }) => state === "electing"))
         return false
       const ranges = yield* client.ranges()
       return ranges.length > 0 && ranges.every(({ leader }) => leader !== undefined)

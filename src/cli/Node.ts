@@ -57,11 +57,16 @@ const remove = Command.make(
     const node = yield* nodeOf("node", options.node)
     const result = yield* order(options, "node.remove", { node })
     if (options.json) return yield* printJson(result)
-    const { moved } = result
-    const said = typeof moved === "number" ? `, ${moved} replicas were moved away` : ""
+    const { moved, fewer } = result
+    const said = typeof moved === "number" && moved > 0 ? `, ${moved} replicas were moved away` : ""
     yield* note(
       `${nodeName(node)} is no longer of the cluster${said}: its process ends by itself, and its data is of no more use`,
     )
+    if (typeof fewer === "number" && fewer > 0) {
+      yield* note(
+        `${fewer} ranges have one replica fewer, since no other node could take it: let a node join, then kvorum range add-replica`,
+      )
+    }
   }),
 ).pipe(
   Command.withShortDescription("Take a node out of the cluster"),

@@ -205,9 +205,14 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
     (timer) => Effect.sync(() => clearInterval(timer)),
   )
   const pace = new PaceController(settings.pace)
+  let isFull = false
   yield* Effect.acquireRelease(
     Effect.sync(() =>
       setInterval(() => {
+        if (loop.storage.isFull !== isFull) {
+          isFull = !isFull
+          runFork(Effect.logWarning(isFull ? diskIsFull : diskHasRoom))
+        }
         const debt = debtOf(loop.storage.fullness)
         lanes.get("engine")?.setPace(pace.step({ latencyMs: driver.takeLatencyMs(), debt }))
       }, paceEveryMs),
@@ -232,11 +237,16 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   )
 })
 
-/** The pace of background work is set anew so often. */
+/** The pace of background work is set anew so often, and it is looked whether the disk has become full. */
 const paceEveryMs = 250
 
-/** "ready" when every replica here knows a leader. */
+const diskIsFull =
+  "the disk is full: puts are refused, and replicas here fall behind, until space is freed there"
+const diskHasRoom = "the disk has room again: puts are taken"
+
+/** "ready" when there is room on the disk, and every replica here knows a leader. */
 function stateOf(loop: StoreLoop): string {
+  if (loop.storage.isFull) return "disk full"
   for (const replica of loop.replicas.values()) {
     if (replica.leaderNode === undefined) return "electing"
   }

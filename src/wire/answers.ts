@@ -120,7 +120,7 @@ export interface NodeAddresses {
 export interface NodeStatus {
   readonly id: NodeId
   readonly pid: number
-  /** One word for people, such as "ready". */
+  /** For people: "ready", "electing" or "disk full". */
   readonly state: string
   readonly addresses: { readonly client: string; readonly peer: string }
 }

@@ -161,7 +161,7 @@ describe("orders", () => {
         const orders: Array<Pick<AdminOrder, "verb" | "args">> = []
         cluster.administer = ({ verb, args }, reply) => {
           orders.push({ verb, args })
-          reply({ _tag: "Done", result: { left: 4, right: 9, moved: 5 } })
+          reply({ _tag: "Done", result: { left: 4, right: 9, moved: 5, fewer: 2 } })
         }
         const create = "namespace create events --partitioning ordered --ranges 4 --replicas 3"
         const cases: ReadonlyArray<readonly [string, string, unknown, string]> = [
@@ -190,7 +190,10 @@ describe("orders", () => {
           if (stdout === "") expect(done.stderr).not.toBe("")
         }
         const json = await run("node remove n4 --json".split(" "))
-        expect(JSON.parse(json.stdout)).toEqual({ left: 4, right: 9, moved: 5 })
+        expect(JSON.parse(json.stdout)).toEqual({ left: 4, right: 9, moved: 5, fewer: 2 })
+        const said = await run("node remove n4".split(" "))
+        expect(said.stderr).toContain("5 replicas were moved away")
+        expect(said.stderr).toContain("2 ranges have one replica fewer, since no other node")
         cluster.administer = (_, reply) =>
           reply({ _tag: "Refused", refusal: { _tag: "InvalidRequest", message: "no majority" } })
         expect(await run("range remove-replica 4 --on n1 --json".split(" "))).toMatchObject({

@@ -44,6 +44,13 @@ function asClient<A, E>(portBase: number, use: Effect.Effect<A, E, Client>): Pro
   )
 }
 
+/** Returns when the log has said it; fails after two seconds. */
+async function said(log: Output, words: string): Promise<void> {
+  const endMs = performance.now() + 2000
+  while (!log.text.includes(words) && performance.now() < endMs) await Bun.sleep(20)
+  expect(log.text).toContain(words)
+}
+
 const deadlineMs = 4000
 
 /** Puts until the disk is full; returns the keys that were acknowledged and the error of the first that was not. */
@@ -73,6 +80,13 @@ const missing = (keys: ReadonlyArray<string>) =>
     )
     return found.filter((answer) => !answer.found).length
   })
+
+/** What the node says of itself. */
+const stateOf = Effect.gen(function* () {
+  const client = yield* Client
+  const { nodes } = yield* client.status()
+  return nodes.map(({ state }) => state)
+})
 
 /** What became of a put. */
 const tryPut = (key: string) =>
@@ -105,6 +119,8 @@ test.skipIf(!canMount)(
     const gone = acknowledged.slice(0, 20)
     const kept = acknowledged.slice(20)
     expect(await asClient(portBase, tryPut("another"))).toBe("DiskFull")
+    expect(await asClient(portBase, stateOf)).toEqual(["disk full"])
+    await said(first.stderr, "the disk is full: puts are refused")
     expect(await asClient(portBase, missing(acknowledged))).toBe(0)
     const deleted = await asClient(
       portBase,
@@ -125,6 +141,8 @@ test.skipIf(!canMount)(
       if (outcome !== "ok") expect(outcome).toBe("DiskFull")
     }
     expect(performance.now() - freedAtMs).toBeLessThan(5000)
+    expect(await asClient(portBase, stateOf)).toEqual(["ready"])
+    await said(first.stderr, "the disk has room again")
     expect(first.child.exitCode).toBeNull()
 
     first.child.kill("SIGKILL")
