@@ -1,4 +1,4 @@
-import type { MonotonicMs, ReplicaId } from "../types.ts"
+import type { MonotonicMs, ReplicaId, Term } from "../types.ts"
 import { Follower } from "./follower.ts"
 import type { TimeoutNow, VoteResponse } from "./message.ts"
 import { type Ballot, jointVoteResult } from "./quorum.ts"
@@ -21,6 +21,21 @@ export abstract class Candidate extends Follower {
   hasten(nowMs: MonotonicMs = this.nowMs): void {
     this.nowMs = nowMs
     if (this.mayCampaign) this.campaign()
+  }
+
+  /**
+   * Leads the first term of its group without a vote, for the one replica of which all others know by the way in which the group came to be: who led the parent
+   * in the term of the entry that split it, and still does (server/rangeLife.ts). Nobody else ever leads or votes in that term, since who campaigns enters a later one;
+   * nor does this replica again after a restart. False where it can't: the term is over, or the replica is no voter.
+   */
+  leadFirst(firstTerm: Term, nowMs: MonotonicMs): boolean {
+    this.nowMs = nowMs
+    const isFirst = this.term === firstTerm && this.vote === 0 && this.leader === undefined
+    if (!isFirst || this.role !== "follower" || !this.mayLead || this.lacksLog) return false
+    if (this.snapshot !== undefined || this.log.lastTerm !== firstTerm) return false
+    this.vote = this.id
+    this.becomeLeader()
+    return true
   }
 
   /** Campaigns now, whatever the timer and the silence say; not if it is no voter. For tests: what was promised to a leader is broken. */

@@ -300,7 +300,7 @@ export abstract class Replica {
   }
 
   protected becomeLeader(): void {
-    assert(this.currentRole === "candidate", `a ${this.currentRole} would lead`)
+    assert(this.currentRole !== "leader" && this.vote === this.id, "who leads has its own vote")
     this.currentRole = "leader"
     this.currentLeader = this.id
     this.leadershipWon()

@@ -1,5 +1,6 @@
 import type { Message } from "../raft/message.ts"
 import type { MonotonicMs, NodeId, RangeDescriptor, RangeId, ReplicaId, Term } from "../types.ts"
+import { firstTerm } from "./apply.ts"
 import { Burials } from "./burials.ts"
 import { lists } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
@@ -95,7 +96,15 @@ export class RangeLife {
     const born = host.set.splitOff(child, monotonicMs, collect)
     if (born === undefined) return
     for (const { from, message } of this.held.take(born.range)) host.stepAgain(from, message)
-    if (parent.isLeader) born.raft.hasten(monotonicMs)
+    if (!parent.isLeader) return
+    if (!this.hasProposed(parent) || !born.raft.leadFirst(firstTerm, monotonicMs)) {
+      born.raft.hasten(monotonicMs)
+    }
+  }
+
+  /** Who proposed the entry that was applied last and leads in that term still: one replica at most can find that of itself, and once. */
+  private hasProposed({ machine, raft, isLeader }: Replica): boolean {
+    return isLeader && machine.appliedTerm === raft.term
   }
 
   private membersChanged(replica: Replica, before: RangeDescriptor): void {

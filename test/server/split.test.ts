@@ -36,6 +36,42 @@ describe("a range that splits", () => {
     cluster.expectWhole()
   })
 
+  test("who proposed the split and leads still leads the child in its first term, without a vote", () => {
+    const cluster = new LoopCluster({})
+    for (const key of keys(20)) cluster.put(key, "1")
+    let votes = 0
+    cluster.loses = (_from, _to, message) => {
+      const asks = message._tag === "Raft" && message.message._tag === "VoteRequest"
+      if (asks && message.range === 20) votes++
+      return false
+    }
+    const parent = cluster.untilLeader(1).id
+    expect(cluster.split(1, 20)?._tag).toBe("Changed")
+    cluster.pass(10)
+    expect(cluster.leader(20)?.id).toBe(parent)
+    cluster.expectWhole()
+    expect([cluster.replica(parent, 20)?.raft.term, votes]).toEqual([1, 0])
+  })
+
+  test("another leader, that has found the split in its log, seeks votes for the child", () => {
+    const cluster = new LoopCluster({})
+    for (const key of keys(20)) cluster.put(key, "1")
+    const old = cluster.untilLeader(1).id
+    // The others get the entry, and never hear from this leader that it is committed.
+    cluster.loses = (from, to, message) =>
+      to === old ||
+      (from === old && message._tag === "Raft" && message.message._tag === "Heartbeat")
+    const { boundsVersion } = cluster.descriptor(1)
+    cluster.begin({ _tag: "Split", range: 1, boundsVersion, child: 20, at: undefined })
+    cluster.until("another leads the child", () => {
+      const leader = cluster.leader(20)
+      return leader !== undefined && leader.id !== old
+    })
+    expect(cluster.replica(cluster.leader(20)?.id ?? 0, 20)?.raft.term).toBeGreaterThan(1)
+    cluster.loses = () => false
+    cluster.expectWhole()
+  })
+
   test("pitfall 40: a command that was on its way is refused with both halves, or done in one of them", () => {
     const cluster = new LoopCluster({})
     for (const key of keys(20)) cluster.put(key, "1")

@@ -64,4 +64,5 @@ export const kills: Readonly<Record<string, KillRecord>> = {
   CD: { seed: 1, seedsTried: 1, invariant: "expiry" },
   BF: { seed: 2, seedsTried: 2, invariant: "lease" },
   BG: { seed: undefined, seedsTried: 300, invariant: undefined },
+  BH: { seed: 87, seedsTried: 87, invariant: "vote" },
 }

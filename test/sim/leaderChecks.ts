@@ -1,5 +1,6 @@
 import type { JournalGroup } from "../../src/journal/group.ts"
 import type { Membership } from "../../src/raft/membership.ts"
+import { firstTerm } from "../../src/server/apply.ts"
 import type { Replica } from "../../src/server/replica.ts"
 import type { LogIndex, NodeId, RangeId, ReplicaId, Term } from "../../src/types.ts"
 import type { Durability } from "./durability.ts"
@@ -32,7 +33,8 @@ type Sets = ReadonlyArray<ReadonlyArray<ReplicaId>>
  * What makes a leader and a commit, judged by what disks hold and not by what the leader believes. A mistake shows here in the turn in which it is made; what
  * becomes of it (a lost entry, an old read) needs a second accident, which few seeds have.
  *
- * - A leader has the durable votes of a majority of each deciding set, and wins while nobody else has a valid lease.
+ * - A leader has the durable votes of a majority of each deciding set, and wins while nobody else has a valid lease. Only the first term of a group that a split
+ *   made is led without: in that term nobody ever votes for another.
  * - What it commits is durable on such majorities, and no replica without it could still be elected.
  * - What it believes a voter to hold is durable there: looked at whenever it commits.
  */
@@ -77,7 +79,12 @@ export class LeaderChecks {
   private checkVotes({ raft, range }: Replica): void {
     const { term, id, membership } = raft
     const { observer } = this.world
-    const hasVoted = (voter: ReplicaId) => observer.voteOf(range, voter, term) === id
+    const voteOf = (voter: ReplicaId) => observer.voteOf(range, voter, term)
+    const hasVoted = (voter: ReplicaId) => voteOf(voter) === id
+    if (term === firstTerm) {
+      const isFree = (voter: ReplicaId) => (voteOf(voter) ?? 0) === 0 || hasVoted(voter)
+      if (setsOf(membership).flat().every(isFree)) return
+    }
     if (setsOf(membership).every((set) => isMajority(set, hasVoted))) return
     this.fail("vote", `leads r${range} in term ${term} without the votes of a majority`)
   }

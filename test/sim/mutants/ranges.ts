@@ -100,3 +100,16 @@ export const lateGone: Mutant = {
       },
   ),
 }
+
+export const firstTermForAnyone: Mutant = {
+  name: "BH",
+  title:
+    "whoever leads a range when it splits leads the child's first term, also who did not propose the split",
+  plant: withMethod<RangeLife, [Replica], boolean>(
+    RangeLife,
+    "hasProposed",
+    () =>
+      ({ isLeader }) =>
+        isLeader,
+  ),
+}

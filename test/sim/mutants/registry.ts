@@ -30,6 +30,7 @@ import { oldAppendResponse } from "./oldAppendResponse.ts"
 import { oldVoteResponse } from "./oldVoteResponse.ts"
 import {
   emptiedVotesAgain,
+  firstTermForAnyone,
   graveOpened,
   lateGone,
   replayedSplitResets,
@@ -114,6 +115,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   batchInPieces,
   sumNotCompared,
   beatConfirmsLater,
+  firstTermForAnyone,
 ]
 
 /** `undefined` = the build as it ships. Throws for a name that is none. */
