@@ -8,8 +8,9 @@ import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
 const deathsMax = 5
 
 /**
- * One lane of jobs in a thread of its own. A thread that dies is replaced: the engine's job that it had under way is abandoned, so that the engine hands it
- * out again, and any other is simply done again, because all others may be done twice. No new thread begins before the old one has ended.
+ * One lane of jobs in a thread of its own. A thread that dies is replaced: the engine's job that it had, of which there is one at most, is abandoned, so
+ * that the engine hands it out again over new files, and any other is simply done again, because all others may be done twice. No new thread begins before the
+ * old one has ended.
  */
 export class JobWorker {
   private readonly root: string
@@ -121,8 +122,9 @@ export class JobWorker {
       return this.fatal(new Error(`the worker thread ended ${this.deaths} times in a row`))
     }
     this.worker = this.begin()
-    const [first] = this.jobs
-    const abandoned = first?._tag === "Engine" ? this.jobs.shift() : undefined
+    // Not only the oldest: the thread may have begun it behind one whose end was not heard of any more.
+    const at = this.jobs.findIndex(({ _tag }) => _tag === "Engine")
+    const [abandoned] = at < 0 ? [] : this.jobs.splice(at, 1)
     for (const job of this.jobs) this.worker.postMessage({ _tag: "Job", job } satisfies ToWorker)
     if (abandoned === undefined) return
     this.onResult(abandoned, { _tag: "Failed", failure: { _tag: "Abandoned" } })

@@ -97,6 +97,9 @@ class Load {
 
 type Workers = Record<Lane, Pick<JobWorker, "isIdle" | "kill"> & { readonly deaths: number }>
 
+/** On a slow machine most kills cost a whole job: more of them would leave nothing to be flushed. */
+const killsMax = 40
+
 /** Ends threads that have a job, at any moment of it. */
 class Killer {
   readonly kills = { engine: 0, journal: 0 }
@@ -116,7 +119,7 @@ class Killer {
       const lane = prng.chance(0.8) ? "engine" : "journal"
       const worker = workers[lane]
       // A thread that never ends a job would be given up.
-      if (worker.isIdle || worker.deaths >= 4) continue
+      if (worker.isIdle || worker.deaths >= 4 || this.kills[lane] >= killsMax) continue
       worker.kill()
       this.kills[lane]++
     }
@@ -126,6 +129,12 @@ class Killer {
     this.stopped = true
     await this.done
   }
+}
+
+/** How long that takes is the machine's affair; the test's deadline is its limit. */
+function hasSeenEnough(load: Load, killer: Killer): boolean {
+  const { flushedBytes, compactedBytes } = load.store.stats().engine.written
+  return killer.kills.engine >= killsMax && flushedBytes > 500_000 && compactedBytes > 0
 }
 
 const seed = Number(process.env.KVORUM_SEED ?? Math.floor(performance.timeOrigin % 2 ** 31))
@@ -139,16 +148,11 @@ test(title, async () => {
   const load = new Load(root, seed)
   const killer = new Killer(load.store, new Prng(seed))
   try {
-    const endMs = performance.now() + 30_000
-    while (killer.kills.engine < 50 && performance.now() < endMs) await load.write(20)
+    while (!hasSeenEnough(load, killer)) await load.write(20)
     await killer.stop()
-    expect(killer.kills.engine).toBeGreaterThan(20)
     await load.store.compacted()
     load.check()
     load.expectOnlyLive()
-    const { written } = load.store.stats().engine
-    expect(written.flushedBytes).toBeGreaterThan(500_000)
-    expect(written.compactedBytes).toBeGreaterThan(0)
     await load.store.close()
     // What a dead thread had open is closed; one that it had no time to note may stay.
     expect(descriptorsIn(root).length).toBeLessThanOrEqual(2)
@@ -163,4 +167,4 @@ test(title, async () => {
   console.log(
     `workerKill: seed ${seed}, ${engine} engine threads and ${journal} journal threads ended`,
   )
-}, 60_000)
+}, 120_000)
