@@ -23,7 +23,7 @@ import { NodeLines, tellsOfRemoval } from "./nodeLines.ts"
 import { type CommandEnded, note, print, refusal, usageError } from "./Output.ts"
 import { parents, parentsAlive } from "./Parents.ts"
 import { nodeName } from "./receipts.ts"
-import { checkDirectory, checkPorts, holdDirectory } from "./StartChecks.ts"
+import { checkDirectory, checkPorts, holdDirectory, removedNodes } from "./StartChecks.ts"
 import {
   type NodePlan,
   type NodeProcess,
@@ -100,21 +100,27 @@ const runCluster = Effect.fnUntraced(function* (options: StartOptions) {
   if (nodes < 1 || nodes > nodesMax) return yield* usageError(`--nodes must be 1 to ${nodesMax}`)
   const problem = portBaseProblem(portBase)
   if (problem !== undefined) return yield* usageError(problem)
-  const members = localMembers({ nodes, host, portBase })
+  const all = localMembers({ nodes, host, portBase })
   const chain = process.env.npm_lifecycle_event === undefined ? [] : parents()
+  const removed = yield* attempt(() =>
+    options.ephemeral ? new Set<number>() : removedNodes(resolve(options.data ?? dataDefault)),
+  )
+  // A node that has joined since may have the address of one that was removed.
+  const members = all.filter(({ id }) => !removed.has(id))
   yield* checkPorts(members)
-  const directory = yield* prepareDirectory(options)
-  const joined = yield* Effect.try({
-    try: () => joinedMembers(directory, nodes),
-    catch: (error) => refusal((error as Error).message),
-  })
+  const directory = yield* prepareDirectory(options, removed)
+  const joined = (yield* attempt(() => joinedMembers(directory, nodes))).filter(
+    ({ id }) => !removed.has(id),
+  )
   yield* checkPorts(joined)
+  for (const id of removed) {
+    yield* note(`n${id} was removed from this cluster: it is not started`)
+  }
+  if (members.length + joined.length === 0) {
+    return yield* refusal(`${directory} holds no node that is still of its cluster`)
+  }
   const founders = members.map(
-    ({ id }): NodePlan => ({
-      id,
-      directory: join(directory, nodeDirectory(id)),
-      founders: members,
-    }),
+    ({ id }): NodePlan => ({ id, directory: join(directory, nodeDirectory(id)), founders: all }),
   )
   const others = joined.map(
     ({ id }): NodePlan => ({
@@ -126,6 +132,7 @@ const runCluster = Effect.fnUntraced(function* (options: StartOptions) {
   const supervise = superviseNodes({
     plans: [...founders, ...others],
     members: [...members, ...joined],
+    place: placeFlags(all),
     directory,
     ephemeral: options.ephemeral,
   })
@@ -134,6 +141,9 @@ const runCluster = Effect.fnUntraced(function* (options: StartOptions) {
   )
   yield* Effect.raceFirst(supervise, abandoned)
 })
+
+const attempt = <A>(read: () => A) =>
+  Effect.try({ try: read, catch: (error) => refusal((error as Error).message) })
 
 /** Nodes that joined later and have their folder beside those that the cluster began with, in order of id. */
 function joinedMembers(directory: string, founders: number): ReadonlyArray<Member> {
@@ -148,20 +158,23 @@ function joinedMembers(directory: string, founders: number): ReadonlyArray<Membe
 }
 
 /** The directory to use, locked until the scope closes. Nothing is made before everything has been checked. */
-const prepareDirectory = Effect.fnUntraced(function* (options: StartOptions) {
+const prepareDirectory = Effect.fnUntraced(function* (
+  options: StartOptions,
+  removed: ReadonlySet<number>,
+) {
   const given = options.data === undefined ? undefined : resolve(options.data)
   if (options.ephemeral) return yield* temporaryDirectory(given)
   const directory = given ?? resolve(dataDefault)
   const shown = relative(process.cwd(), directory) || "."
   const path = shown.startsWith("..") ? directory : shown
-  yield* checkDirectory({ directory: path, nodes: options.nodes })
+  yield* checkDirectory({ directory: path, nodes: options.nodes, removed })
   yield* Effect.try({
     try: () => mkdirSync(path, { recursive: true, mode: 0o700 }),
     catch: (error) => refusal(`cannot make ${path}: ${(error as Error).message}`),
   })
   yield* holdDirectory(path)
   // Once more under the lock: another start may have finished in between.
-  yield* checkDirectory({ directory: path, nodes: options.nodes })
+  yield* checkDirectory({ directory: path, nodes: options.nodes, removed })
   yield* writeClusterData(path, options.nodes)
   return path
 })
@@ -204,6 +217,8 @@ const temporaryDirectory = (parent: string | undefined) =>
 interface Supervision {
   readonly plans: ReadonlyArray<NodePlan>
   readonly members: ReadonlyArray<Member>
+  /** What to put after a command so that it finds this cluster. */
+  readonly place: string
   readonly directory: string
   readonly ephemeral: boolean
 }
@@ -286,7 +301,7 @@ function died(plan: NodePlan, node: NodeProcess, code: number): string {
   ].join("\n")
 }
 
-/** What to put after a command so that it finds this cluster; nothing at the usual place. */
+/** What to put after a command so that it finds the cluster that began with these; nothing at the usual place. */
 function placeFlags(members: ReadonlyArray<Member>): string {
   const clients = members.map(({ peer }) => clientOf(peer))
   const [first] = clients
@@ -295,8 +310,7 @@ function placeFlags(members: ReadonlyArray<Member>): string {
 }
 
 function welcome(supervision: Supervision, nodes: ReadonlyArray<NodeProcess>): string {
-  const { members, directory, ephemeral } = supervision
-  const place = placeFlags(members)
+  const { members, place, directory, ephemeral } = supervision
   const present = members.filter(({ id }) => nodes.find((node) => node.id === id)?.alive)
   const lines = present.map(({ id, peer }) => {
     const client = formatAddress(clientOf(peer))

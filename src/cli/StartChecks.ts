@@ -2,7 +2,9 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { join } from "node:path"
 import { Effect } from "effect"
 import { DirectoryInUse, DirectoryLock, lockFileName } from "../disk/DirectoryLock.ts"
-import { type Address, clientOf, formatAddress, type Member } from "./addresses.ts"
+import { FileDisk } from "../disk/FileDisk.ts"
+import { readDirectory } from "../server/directoryCache.ts"
+import { type Address, clientOf, formatAddress, type Member, parseNode } from "./addresses.ts"
 import {
   clusterFileName,
   identitiesProblem,
@@ -67,8 +69,10 @@ const checkPort = Effect.fnUntraced(function* (
 export const checkDirectory = Effect.fnUntraced(function* (options: {
   readonly directory: string
   readonly nodes: number
+  /** Nodes that were removed from the cluster. */
+  readonly removed: ReadonlySet<number>
 }): Effect.fn.Return<void, CommandEnded> {
-  const { directory, nodes } = options
+  const { directory, nodes, removed } = options
   if (!existsSync(directory)) return
   if (!statSync(directory).isDirectory()) return yield* refusal(`${directory} is not a directory`)
   const path = join(directory, clusterFileName)
@@ -97,9 +101,22 @@ export const checkDirectory = Effect.fnUntraced(function* (options: {
     identities.push(yield* readIdentity(join(folder, identityFileName)))
     if (existsSync(join(folder, lockFileName))) yield* Effect.scoped(holdDirectory(folder))
   }
-  const problem = identitiesProblem(identities)
+  const problem = identitiesProblem(identities, removed)
   if (problem !== undefined) return yield* refusal(`${directory}/${problem}`)
 })
+
+/** Nodes that were removed from the cluster, as far as any folder in `directory` knows; their ids are never used again. Throws `DiskError`. */
+export function removedNodes(directory: string): ReadonlySet<number> {
+  const removed = new Set<number>()
+  if (!existsSync(join(directory, clusterFileName))) return removed
+  for (const name of readdirSync(directory)) {
+    const id = parseNode(name)
+    if (id === undefined || name !== nodeDirectory(id)) continue
+    const known = readDirectory(new FileDisk(join(directory, name)))
+    for (const node of known?.nodes ?? []) if (node.state === "removed") removed.add(node.id)
+  }
+  return removed
+}
 
 const readIdentity = Effect.fnUntraced(function* (
   path: string,

@@ -68,9 +68,13 @@ export function parseIdentity(source: string): NodeIdentity | string {
   return { clusterId, node, incarnation, peers: peers as Readonly<Record<string, unknown>> }
 }
 
-/** Why folders that name these identities are not one cluster's, or `undefined`; `undefined` in the list is a folder without one. */
+/**
+ * Why folders that name these identities are not one cluster's, or `undefined`; `undefined` in the list is a folder without one. Of the nodes that were `removed`
+ * from the cluster the folders may be gone.
+ */
 export function identitiesProblem(
   identities: ReadonlyArray<NodeIdentity | undefined>,
+  removed: ReadonlySet<number>,
 ): string | undefined {
   const first = identities.find((identity) => identity !== undefined)
   for (const [i, identity] of identities.entries()) {
@@ -81,6 +85,7 @@ export function identitiesProblem(
     if (identity !== undefined && identity.clusterId !== first?.clusterId) {
       return `${name} belongs to another cluster (${identity.clusterId}) than n${first?.node} (${first?.clusterId})`
     }
+    if (removed.has(i + 1)) continue
     for (const other of identities) {
       const met = other?.peers[`${i + 1}`]
       if (met === undefined || met === identity?.incarnation) continue

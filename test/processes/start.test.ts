@@ -4,6 +4,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   unlinkSync,
   writeFileSync,
@@ -96,6 +97,29 @@ describe("a start", () => {
     expect((await kvorum(get)).stdout).toBe("yes")
     expect(await second.stop("SIGTERM")).toBe(0)
   }, 90_000)
+
+  test("leaves out a node that was removed, also when its folder and its port are no longer its own", async () => {
+    const data = join(folder(), "data")
+    const first = await started({ nodes: 2, data })
+    const { portBase } = first
+    const remove = ["node", "remove", "n1", "--endpoints", first.endpoints]
+    expect((await kvorum(remove)).code).toBe(0)
+    await until("n1 has gone", () => first.stderr.text.includes("n1 has been removed"))
+    expect(await first.stop("SIGINT")).toBe(0)
+    rmSync(join(data, "n1"), { recursive: true })
+    const newcomer = Bun.listen({
+      hostname: "127.0.0.1",
+      port: portBase + 1,
+      socket: { data() {} },
+    })
+    cleanups.push(() => newcomer.stop(true))
+    const second = await started({ nodes: 2, data, portBase })
+    expect(second.stdout.text).toStartWith("Kvorum is ready: 1 node, data in ")
+    expect(second.stdout.text).toContain(`kvorum status --port-base ${portBase}\n`)
+    expect(second.stderr.text).toContain("n1 was removed from this cluster: it is not started")
+    expect(existsSync(join(data, "n1"))).toBe(false)
+    expect(await second.stop("SIGINT")).toBe(0)
+  }, 60_000)
 
   test("prints addresses and next commands that work as they are printed", async () => {
     const cluster = await started({ nodes: 1, ephemeral: true })
