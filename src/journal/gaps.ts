@@ -10,7 +10,7 @@ export interface Gap {
   /** The entry before them. */
   readonly before: LogMark
   /**
-   * The entry after them, or the last of them where none follows. Whoever has that very entry has all that this log had before it. (Raft paper 5.3, Log
+   * The last of them, where its term is known, else the entry after them. Whoever has that very entry has all that this log had before it. (Raft paper 5.3, Log
    * Matching)
    */
   readonly anchor: LogMark
@@ -22,7 +22,8 @@ export function gapsOf(places: GroupIndex, limit: number): ReadonlyArray<Gap> {
   let from = places.firstMissing()
   while (from !== undefined && gaps.length < limit) {
     const to = places.endOfMissing(from)
-    const anchorIndex = Math.min(to + 1, places.lastIndex)
+    const isKnown = to === places.lastIndex || (places.termAt(to) as Term) >= 0
+    const anchorIndex = isKnown ? to : to + 1
     gaps.push({
       from,
       to,

@@ -64,6 +64,13 @@ export class ByteWriter {
     this.used += bytes.length
   }
 
+  /** A part of longer bytes. */
+  stretch(bytes: Uint8Array, offset: number, length: number): void {
+    this.reserve(length)
+    this.buffer.set(bytes.subarray(offset, offset + length), this.used)
+    this.used += length
+  }
+
   /** `u32 length ‖ bytes`. */
   bytes32(bytes: Uint8Array): void {
     this.u32(bytes.length)

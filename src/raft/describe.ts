@@ -100,7 +100,7 @@ function describeBody(message: Message): string {
     case "Heartbeat":
       return `Heartbeat commit=${message.commit} round=${message.round}`
     case "HeartbeatResponse":
-      return `HeartbeatResponse round=${message.round}`
+      return `HeartbeatResponse round=${message.round}${message.full ? " full" : ""}`
     case "SnapshotOffer":
       return `SnapshotOffer ${message.index}@${message.indexTerm}`
     case "TimeoutNow":

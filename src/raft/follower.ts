@@ -66,6 +66,12 @@ export abstract class Follower extends Replica {
   // Following (Raft paper 5.3)
 
   /**
+   * Set by the caller while what is committed here and not applied reaches its limit: new entries are then dropped as a network would, and the leader is told
+   * so with the next echo. What only waits to be committed must not count: its commit may wait for this very replica.
+   */
+  isFull = false
+
+  /**
    * True when the message comes from the leader of this term, which is then followed. To a leader
    * of an earlier term the caller answers with the present one.
    */
@@ -100,10 +106,16 @@ export abstract class Follower extends Replica {
       this.refuseAppend(request.from, previousIndex, hintIndex)
       return
     }
+    if (this.isFull && !this.holdsAll(entries)) return
     this.appendFromLeader(entries)
     const lastNewIndex = previousIndex + entries.length
     this.log.commitTo(this.commitFromAppend(request.commit, lastNewIndex))
     this.acceptAppend(request.from, lastNewIndex)
+  }
+
+  private holdsAll(entries: ReadonlyArray<Entry>): boolean {
+    const last = entries[entries.length - 1]
+    return last === undefined || this.log.matches(last.index, last.term)
   }
 
   /**
@@ -167,6 +179,7 @@ export abstract class Follower extends Replica {
       to: request.from,
       term: this.term,
       round: following ? request.round : 0,
+      full: this.isFull,
     })
   }
 

@@ -21,7 +21,7 @@ import {
  *                          entry * count
  *     4 AppendResponse     accepted u8 | index u64 | hintIndex u64 | hintTerm u64
  *     5 Heartbeat          commit u64 | round u64
- *     6 HeartbeatResponse  round u64
+ *     6 HeartbeatResponse  round u64 | full u8
  *     7 SnapshotOffer      index u64 | indexTerm u64
  *     8 TimeoutNow
  *     9 ReadIndexRequest   session u32 | context u64
@@ -78,6 +78,7 @@ export function writeMessage(writer: ByteWriter, message: Message): void {
       return
     case "HeartbeatResponse":
       writer.u64(message.round)
+      writeFlag(writer, message.full)
       return
     case "SnapshotOffer":
       writer.u64(message.index)
@@ -154,8 +155,10 @@ export function readMessage(reader: ByteReader): Message {
       const commit = reader.u64()
       return { _tag: "Heartbeat", from, to, term, commit, round: reader.u64() }
     }
-    case tags.HeartbeatResponse:
-      return { _tag: "HeartbeatResponse", from, to, term, round: reader.u64() }
+    case tags.HeartbeatResponse: {
+      const round = reader.u64()
+      return { _tag: "HeartbeatResponse", from, to, term, round, full: readFlag(reader) }
+    }
     case tags.SnapshotOffer: {
       const index = reader.u64()
       return { _tag: "SnapshotOffer", from, to, term, index, indexTerm: reader.u64() }

@@ -188,6 +188,7 @@ export abstract class Leader extends Replicator {
     // Of one that is no member any more.
     if (follower === undefined) return
     follower.recentActive = true
+    this.noteFull(follower, response.full)
     assert(response.round <= this.round, () => `round ${response.round} of ${this.round} echoed`)
     if (response.round > follower.round) {
       follower.round = response.round

@@ -89,6 +89,8 @@ export interface Heartbeat extends Envelope {
 export interface HeartbeatResponse extends Envelope {
   readonly _tag: "HeartbeatResponse"
   readonly round: number
+  /** The sender takes no new entries until it has applied more of those that it holds. */
+  readonly full: boolean
 }
 
 /**

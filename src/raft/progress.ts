@@ -81,6 +81,8 @@ export class Progress {
   state: ProgressState = "probe"
   /** In `probe`: an append is out, the next waits for an answer or a heartbeat. */
   probeSent = false
+  /** It takes no new entries: none are sent until it says otherwise. */
+  isFull = false
   /** Anything was heard of it, in this term, since quorum was last checked. */
   recentActive = false
   /** The same, of the time between the two checks before. */

@@ -113,6 +113,7 @@ export abstract class Replicator extends Candidate {
       this.wantSnapshot(follower)
       return false
     }
+    if (follower.isFull && !upToDate) return false
     const entries = upToDate ? noEntries : this.log.entries(next, this.options.maxAppendBytes)
     // Missing here: it is sent when it was got back from others, or is in a snapshot.
     if (!upToDate && entries.length === 0) return false
@@ -167,6 +168,14 @@ export abstract class Replicator extends Candidate {
     } else {
       if (follower.refused(response.index, this.probeHint(response))) this.appendsDue = true
     }
+  }
+
+  /** What is out to one that is full was dropped there: it is sent again once there is room. */
+  protected noteFull(follower: Progress, isFull: boolean): void {
+    if (follower.isFull === isFull) return
+    follower.isFull = isFull
+    if (!isFull) this.appendsDue = true
+    else if (follower.state === "replicate") follower.becomeProbe()
   }
 
   /**

@@ -165,10 +165,11 @@ export class Identity {
   }
 }
 
-function foundersMismatch({ nodes }: Stored): string {
+function foundersMismatch({ node, nodes }: Stored): string {
   if (nodes.length === 0) return "belongs to a node that joined its cluster: start it with --join"
   const named = nodes.map((id) => `n${id}`).join(", ")
-  return `belongs to a cluster of ${named} by its founding and is started with that list: other nodes join with --join, and leave by \`kvorum node remove\``
+  const list = nodes.map((id) => `${id}=HOST:PORT`).join()
+  return `belongs to a cluster of ${named} by its founding and is started with that list (--id ${node} --cluster ${list}), also of those that have left: other nodes join with --join, and leave by \`kvorum node remove\``
 }
 
 /** What the file says, verified. `directory` is for messages. Throws `IdentityMismatch`, `DiskError`. */

@@ -1,7 +1,7 @@
 import { Clock, Context, Data, Deferred, Effect, Layer } from "effect"
 import { DataDirectories } from "../disk/DataDirectory.ts"
 import { DirectoryInUse } from "../disk/DirectoryLock.ts"
-import { DiskError } from "../disk/disk.ts"
+import { DiskError, StorageCorruption } from "../disk/disk.ts"
 import { Prng } from "../lib/prng.ts"
 import type { NodeId } from "../types.ts"
 import { bootstrapDescriptors } from "./bootstrap.ts"
@@ -83,6 +83,12 @@ function explain(directory: string, error: unknown): NodeFailed {
   }
   if (error instanceof DirectoryInUse || error instanceof IdentityMismatch) {
     return new NodeFailed({ detail: error.message, cause: error })
+  }
+  if (error instanceof StorageCorruption) {
+    return new NodeFailed({
+      detail: `${directory} is damaged where the node must read it: ${error.message}. kvorum doctor names all damage. What other nodes hold is not lost: take this one out (kvorum node remove) and let a new one join`,
+      cause: error,
+    })
   }
   const message = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
   return new NodeFailed({ detail: `${directory}: ${message}`, cause: error })
@@ -213,7 +219,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
           isFull = !isFull
           runFork(Effect.logWarning(isFull ? diskIsFull : diskHasRoom))
         }
-        const debt = debtOf(loop.storage.fullness)
+        const owed = loop.isInstalling ? installDebt : 0
+        const debt = Math.max(owed, debtOf(loop.storage.fullness))
         lanes.get("engine")?.setPace(pace.step({ latencyMs: driver.takeLatencyMs(), debt }))
       }, paceEveryMs),
     ),
@@ -239,6 +246,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
 
 /** The pace of background work is set anew so often, and it is looked whether the disk has become full. */
 const paceEveryMs = 250
+/** A range without one of its replicas waits for its snapshot to be installed: that gives way to the foreground, but not as far as a compaction. */
+const installDebt = 0.05
 
 const diskIsFull =
   "the disk is full: puts are refused, and replicas here fall behind, until space is freed there"

@@ -40,6 +40,9 @@ export class StoreDriver {
   private syncing = false
   private timed = false
   private latencies: Array<number> = []
+  /** The request whose latency is measured, one at a time; 0 = none. */
+  private measuredToken = 0
+  private measuredFromMs = 0
 
   constructor(options: {
     loop: StoreLoop
@@ -86,6 +89,10 @@ export class StoreDriver {
 
   request(request: Request, reply: (reply: Reply) => void): void {
     const token = this.nextToken++
+    if (this.measuredToken === 0) {
+      this.measuredToken = token
+      this.measuredFromMs = performance.now()
+    }
     this.replyTo.set(token, reply)
     this.loop.request({ ...request, token })
     this.wake()
@@ -140,6 +147,9 @@ export class StoreDriver {
       const answer = this.replyTo.get(reply.token)
       this.replyTo.delete(reply.token)
       answer?.(reply)
+      if (reply.token !== this.measuredToken) continue
+      this.measuredToken = 0
+      this.loop.noticeLatency(performance.now() - this.measuredFromMs)
     }
   }
 

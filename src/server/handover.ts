@@ -4,7 +4,7 @@ import type { Replica } from "./replica.ts"
 
 /**
  * Lets the replicas of a node tick as its disk allows: on a bad one they hand over what they lead, each to the voter that has most of its log, and come
- * late to elections. A transfer takes a round trip where an election takes its timeout; where it comes to nothing, a leader on a disk that hangs
+ * late to elections. A leader whose stored bytes are damaged hands over too. A transfer takes a round trip where an election takes its timeout; where it comes to nothing, a leader on a disk that hangs
  * steps down.
  */
 export class Handover {
@@ -53,6 +53,7 @@ export class Handover {
   }
 
   private tickLeader(replica: Replica, verdict: DiskVerdict, nowMs: MonotonicMs): void {
+    if (replica.metDamage) leaveDamaged(replica, nowMs)
     if (verdict === "slow" || verdict === "hangs") {
       const isFirst = !this.handedOver.has(replica)
       if (isFirst && handOver(replica, verdict)) this.handedOver.add(replica)
@@ -60,6 +61,20 @@ export class Handover {
     if (verdict === "hangs" && !replica.raft.transferring) replica.raft.stepDown()
     else replica.raft.tick(nowMs)
   }
+}
+
+/** Where every replica is damaged the lead must not be on its way for ever: what can be read is to be served. */
+const damageMs = 60_000
+
+/**
+ * A leader whose stored bytes fail a read, or a snapshot for another, lets a replica lead that may be whole: else what it cannot read is refused for ever, and
+ * no new replica is ever filled, though the others hold all of it.
+ */
+function leaveDamaged(replica: Replica, nowMs: MonotonicMs): void {
+  replica.metDamage = false
+  const { handedOverAtMs } = replica
+  if (handedOverAtMs !== undefined && nowMs - handedOverAtMs < damageMs) return
+  if (handOver(replica, "hangs")) replica.handedOverAtMs = nowMs
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { JournalGroup } from "../journal/group.ts"
+import type { Message } from "../raft/message.ts"
 import type { LogIndex, MonotonicMs, NodeId, ReplicaId } from "../types.ts"
 import type { EntriesFound, EntriesWanted, LogMark } from "./lostEntries.ts"
 import type { PeerMessage } from "./peerMessage.ts"
@@ -14,6 +15,8 @@ export interface HoleHost {
   send(to: NodeId, message: PeerMessage): void
   /** A line for the operator, said once. */
   note(message: string): void
+  /** State keys and data of what is applied go to tables soon. */
+  flush(): void
   /** Puts a core over all of the log in place of the replica's. */
   restart(replica: Replica): void
 }
@@ -43,12 +46,16 @@ interface Repair {
   questions: number
   /** Questions in a row that everyone answered with nothing. */
   fruitless: number
+  /** Who has said that it does not have what is missing first. */
+  readonly lacking: Set<ReplicaId>
 }
 
 const retryMs = 200
 const retryMaxMs = 5000
 /** Some 20 s without any progress: whoever could help is down, or has nothing. */
 const hopelessTries = 8
+/** Some 3 s in which the leader has not said whether it has what is missing. */
+const patientTries = 4
 const tellMs = 1000
 /** Entries that stood next to a gap and turned out to be others' leavings are given up so many at a time. */
 const disownedAtOnce = 64
@@ -56,10 +63,11 @@ const disownedAtOnce = 64
 /**
  * Gets back from the other replicas what damage took from the logs of this node (DESIGN section 3; RELIABILITY pitfall 36).
  *
- * - Gaps: every other voter, leader or not, is asked for the entries by index, together with an entry behind them: only who has that very entry answers
- *   with what it has before it, and only where it misses nothing in between. (Raft paper 5.3, Log Matching) They are put in place, and when none is missing
+ * - Gaps: every other voter, leader or not, is asked for the entries by index, together with an entry behind them: who has that very entry answers
+ *   with what it has before it, where it misses nothing in between (Raft paper 5.3, Log Matching); anyone, with entries of that entry's term. They are put in place, and when none is missing
  *   the replica gets a core over its whole log. Meanwhile its core sees the log up to the first gap: as a follower it takes what a leader sends in place of
- *   the rest, and votes for nobody who does not have it (`voteFloor`). A gap below what is flushed needs no filling.
+ *   the rest once that one has said that it lacks what is missing (`keepsFrom`), and votes for nobody who does not have it (`voteFloor`). A gap below what is
+ *   flushed needs no filling, so one that is applied and that nobody fills ends with a flush.
  * - An unsure replica does not know its term, its votes, and how far it has acknowledged. Its core takes no part until every other voter has said, since
  *   this start, in which term it is and where its log ends. It goes on in the largest of those terms, in which it votes for nobody: no vote that it
  *   gave can be for a later one, because the candidate is one of those asked. And it counts for no log that ends before the furthest of theirs: an entry that
@@ -144,8 +152,10 @@ export class HoleFilling {
     const nowMs = this.host.clock.monotonicMs
     const waitMs = Math.min(retryMs * 2 ** repair.tries, retryMaxMs)
     const isNews = search !== undefined && log.firstMissing(search.first) !== search.first
-    if (isNews && search.first > 0) repair.tries = 0
-    else if (search !== undefined && nowMs - search.askedAtMs < waitMs) return
+    if (isNews && search.first > 0) {
+      repair.tries = 0
+      repair.lacking.clear()
+    } else if (search !== undefined && nowMs - search.askedAtMs < waitMs) return
     else repair.tries++
     if (log.isUnsure && repair.tries >= hopelessTries) this.tellLost(replica)
     this.ask(replica, repair)
@@ -175,6 +185,7 @@ export class HoleFilling {
       tries: 0,
       questions: 0,
       fruitless: 0,
+      lacking: new Set(),
     }
     this.repairs.set(replica, repair)
     return repair
@@ -205,6 +216,10 @@ export class HoleFilling {
     const { gaps } = log
     // The newest in turns with the oldest: where two replicas miss entries by turns, each can prove at first only what it has behind all gaps of the other.
     const gap = repair.questions++ % 2 === 0 ? gaps[0] : gaps[gaps.length - 1]
+    // What is applied, and nobody can give back, is needed no more when it is in tables.
+    if (repair.fruitless > 0 && (gaps[0]?.from ?? 0) <= replica.machine.appliedIndex) {
+      this.host.flush()
+    }
     const others = othersOf(replica)
     if (others.length === 0) repair.state = "alone"
     // One without data is told by a leader's messages whom to turn to (`tellLost`).
@@ -246,7 +261,8 @@ export class HoleFilling {
     const hasAnchor = wanted.first > 0 && log.term(anchor) === term && !missesIn(log, wanted)
     const isHeld = hasAnchor && wanted.first >= log.firstIndex && anchor <= log.lastIndex
     const { first, last, sequence, range } = wanted
-    const entries = isHeld ? log.entries(first, last + 1, this.host.maxBytes) : []
+    const end = (isHeld ? last : lastOfTerm(log, wanted)) + 1
+    const entries = first < end ? log.entries(first, end, this.host.maxBytes) : []
     this.host.send(from, {
       _tag: "EntriesFound",
       range,
@@ -256,7 +272,7 @@ export class HoleFilling {
       isSure: log.mayVote,
       term: Math.max(replica.raft.term, log.hardState.term),
       last: endOf(replica),
-      previousTerm: isHeld ? Math.max(0, log.term(first - 1) ?? 0) : 0,
+      previousTerm: entries.length > 0 ? Math.max(0, log.term(first - 1) ?? 0) : 0,
       entries,
     })
     replica.raft.reportLost(wanted.from, wanted.readableTo)
@@ -270,6 +286,7 @@ export class HoleFilling {
     if (search.answers.has(found.from)) return
     search.answers.set(found.from, found)
     if (found.entries.length > 0) this.take(replica, found)
+    else if (search.first === replica.log.gaps[0]?.from) repair.lacking.add(found.from)
     const others = othersOf(replica)
     if (!others.every((other) => search.answers.has(other))) return
     if (replica.log.isUnsure) this.settle(replica, [...search.answers.values()])
@@ -284,6 +301,10 @@ export class HoleFilling {
     const gap = log.gaps.find(({ from }) => from === found.entries[0]?.index)
     if (gap === undefined) return
     const { previousTerm } = found
+    const { before } = gap
+    // Whoever misses the entry before it too proves what it found, but not that the log here leads up to it, unless one leader wrote both.
+    const isProven = before.index <= machine.appliedIndex || before.term === found.entries[0]?.term
+    if (previousTerm === 0 && !isProven) return
     if (previousTerm !== 0 && gap.before.term >= 0 && previousTerm !== gap.before.term) {
       // The record that replaced those entries is lost as well. What is applied was committed: there it cannot be.
       const from = Math.max(machine.appliedIndex + 1, gap.from - disownedAtOnce)
@@ -291,6 +312,22 @@ export class HoleFilling {
       return
     }
     log.fill(found.entries)
+  }
+
+  /**
+   * Whether an append of the leader's is to wait. The core sees the log up to the first gap, and would let it take the place of all that is there behind it: good
+   * entries, of which another replica may lose its copy before they have come again. So first the leader is asked for what is missing. When it has not
+   * got it, or does not answer for long, it may replace the rest.
+   */
+  keepsFrom(replica: Replica, message: Message): boolean {
+    const { log } = replica
+    if (log.missingCount === 0 || message._tag !== "AppendRequest") return false
+    const [gap] = log.gaps
+    if (gap === undefined || gap.to >= log.lastIndex) return false
+    const { previousIndex, entries, from } = message
+    if (previousIndex >= gap.from || previousIndex + entries.length < gap.from) return false
+    const repair = this.repairs.get(replica)
+    return repair === undefined || !(repair.lacking.has(from) || repair.tries >= patientTries)
   }
 
   private unfillable(replica: Replica, repair: Repair): void {
@@ -343,6 +380,18 @@ function othersOf(replica: Replica): ReadonlyArray<ReplicaId> {
 function missesIn(log: JournalGroup, { first, anchor }: EntriesWanted): boolean {
   const missing = log.firstMissing(first)
   return missing !== undefined && missing <= anchor.index
+}
+
+/**
+ * The last entry, from the first one wanted on, that is here and of the term of the one that proves them. In one term there is one leader, and its log only
+ * grows: who has an entry of that term has all that this leader wrote before it. So these need no proof by what lies between.
+ */
+function lastOfTerm(log: JournalGroup, { first, last, anchor }: EntriesWanted): LogIndex {
+  if (first === 0 || first < log.firstIndex) return first - 1
+  const end = Math.min(last, log.lastIndex, (log.firstMissing(first) ?? last + 1) - 1)
+  let index = first
+  while (index <= end && log.term(index) === anchor.term) index++
+  return index - 1
 }
 
 /** The furthest log that a replica holds or may have acknowledged. */

@@ -257,7 +257,8 @@ export class RangeLife {
     const from = replica.machine.replica
     for (const [to, node] of replica.knownNodes()) {
       if (to === from) continue
-      const message: Message = { _tag: "HeartbeatResponse", from, to, term: 0, round: 0 }
+      const echo = { _tag: "HeartbeatResponse", term: 0, round: 0, full: false } as const
+      const message: Message = { ...echo, from, to }
       this.host.send(node, { _tag: "Raft", range: replica.range, message })
     }
   }

@@ -76,6 +76,11 @@ export class Replica {
   /** Why no entry can be applied: stored bytes that the next one must read are damaged. The replica lags until they are repaired. */
   damage: StorageCorruption | undefined
 
+  /** A read here, or one for a snapshot, has met damage while this replica led: the lead is to go to another one (handover.ts). */
+  metDamage = false
+  /** When it handed over the lead for that the last time. */
+  handedOverAtMs: MonotonicMs | undefined
+
   /** Why nothing is served or led here: it holds other data than most replicas of its range (comparison.ts). */
   differs: string | undefined
 
@@ -200,10 +205,17 @@ export class Replica {
     return true
   }
 
+  /** What the next stamp must lie above; no stamp does while damage hides an entry that has one. */
+  private get lastStamp(): Version {
+    if (this.lastVersion === versionLimit) this.lastVersion = this.lastVersionInLog()
+    return this.lastVersion
+  }
+
   private lastVersionInLog(): Version {
     for (let index = this.log.lastIndex; index > this.machine.appliedIndex; index--) {
       const [entry] = this.log.entries(index, index + 1, 1)
-      const version = entry === undefined ? undefined : entryLastVersion(entry)
+      if (entry === undefined) return versionLimit
+      const version = entryLastVersion(entry)
       if (version !== undefined) return version
     }
     return this.machine.rangeTime
@@ -222,7 +234,7 @@ export class Replica {
     while (start < waiters.length) {
       const end = this.endOfEntry(waiters, start)
       const slice = waiters.slice(start, end)
-      const base = nextBase(wallMs, this.lastVersion)
+      const base = nextBase(wallMs, this.lastStamp)
       if (base + slice.length >= versionLimit) return waiters.slice(start)
       const data = encodeEntryData(
         base,
@@ -248,7 +260,7 @@ export class Replica {
     propose: (data: Uint8Array) => LogIndex | A,
   ): LogIndex | A | "overloaded" {
     assert(this.isLeader && this.ledTerm === this.raft.term, "only a noticed leader proposes")
-    const base = nextBase(wallMs, this.lastVersion)
+    const base = nextBase(wallMs, this.lastStamp)
     if (base >= versionLimit) return "overloaded"
     const index = propose(make(base))
     if (typeof index === "number") this.lastVersion = base
@@ -264,7 +276,7 @@ export class Replica {
   proposeTick(wallMs: WallMs): void {
     if (!this.isLeader || this.ledTerm !== this.raft.term) return
     if (this.tickIndex > this.machine.appliedIndex) return
-    const base = nextBase(wallMs, this.lastVersion)
+    const base = nextBase(wallMs, this.lastStamp)
     if (base >= versionLimit) return
     const index = this.raft.propose(encodeTick(base), entryKinds.tick)
     if (typeof index !== "number") return

@@ -166,7 +166,8 @@ export class ReplicaSet {
     }
     for (const range of wanted) {
       const makers = [...this.lastMissing.keys()].filter((maker) => maker !== range)
-      if (makers.length > 0) {
+      // A log that was cut off where damage had made a gap has lost the split with the rest.
+      if (makers.length > 0 || this.storage.journal.list().some(isHurt)) {
         this.makers.set(range, makers)
         continue
       }
@@ -191,6 +192,12 @@ export class ReplicaSet {
     return [...this.awaited.keys()].some((child) => this.makers.get(child)?.includes(range))
   }
 
+  /** A snapshot has to wait: the split is in the log, or may be in a gap of it. Where the log was cut off before it, the snapshot may be all there is to come. */
+  refusesSnapshots(range: RangeId): boolean {
+    const index = Math.max(this.replayed.get(range) ?? 0, this.lastMissing.get(range) ?? 0)
+    return this.replays(range) && (this.byRange.get(range)?.log.lastIndex ?? 0) >= index
+  }
+
   /**
    * A replica of an awaited range's group writes. When no range here can replay the split that makes it, its log is given up: where it ended, its term and its
    * vote still bind the empty replica that may be made in its place. `isHopeless`: a replica misses entries that nobody has.
@@ -205,9 +212,15 @@ export class ReplicaSet {
     this.arrived(range)
   }
 
-  private mayBeMade(range: RangeId, isHopeless: (replica: Replica) => boolean): boolean {
+  /** `behind`: ranges that wait for this one. Where it is not known which log has a split, two may seem to wait for each other. */
+  private mayBeMade(
+    range: RangeId,
+    isHopeless: (replica: Replica) => boolean,
+    behind: ReadonlyArray<RangeId> = [],
+  ): boolean {
     return (this.makers.get(range) ?? []).some((maker) => {
-      if (this.awaited.has(maker)) return this.mayBeMade(maker, isHopeless)
+      if (behind.includes(maker)) return false
+      if (this.awaited.has(maker)) return this.mayBeMade(maker, isHopeless, [...behind, range])
       const replica = this.byRange.get(maker)
       return replica !== undefined && this.replays(maker) && !isHopeless(replica)
     })
@@ -348,4 +361,9 @@ function forgetRested(group: JournalGroup, { descriptor, replica }: RangeMachine
   const { key } = group
   if (key.replica >= replica || !lists(descriptor, replica)) return
   if (!lists(descriptor, key.replica)) group.destroy()
+}
+
+/** Damage has taken entries from the log, and not all that it had promised is there again. */
+function isHurt({ voteFloor }: JournalGroup): boolean {
+  return voteFloor !== undefined
 }

@@ -287,6 +287,10 @@ export class RequestQueue {
     } catch (error) {
       if (!(error instanceof StorageCorruption)) throw error
       storage.report(error)
+      if (replica.isLeader) {
+        replica.metDamage = true
+        this.host.rouse(replica)
+      }
       this.refuse(request.token, replica, { _tag: "StorageCorrupt", message: error.message })
       return 0
     }

@@ -33,6 +33,8 @@ export interface StoreSettings {
   readonly maxCommittedBytes: number
   /** Proposals beyond this much uncommitted data of a group are refused as overloaded. */
   readonly maxUncommittedBytes: number
+  /** A replica that holds more committed entries that it could not apply takes no new ones, and its leader sends none (unappliedLimit.ts). */
+  readonly maxUnappliedBytes: number
   /** A new entry begins past either. */
   readonly commandsPerEntry: number
   readonly entryBytes: number
@@ -102,6 +104,7 @@ export const defaultSettings: StoreSettings = {
   maxAppendBytes: mebibyte,
   maxCommittedBytes: mebibyte,
   maxUncommittedBytes: 16 * mebibyte,
+  maxUnappliedBytes: 128 * mebibyte,
   commandsPerEntry: 256,
   entryBytes: mebibyte,
   inboxMessages: 65_536,

@@ -43,6 +43,9 @@ export interface ExchangeHost {
   sendAfterPersist(replica: Replica, message: SnapshotFrameAck): void
 }
 
+/** What a turn reads of the next frame: about a millisecond's work. */
+const sliceBytes = 256 * 1024
+
 export interface Install {
   readonly receiver: SnapshotReceiver
   readonly replica: Replica
@@ -56,7 +59,7 @@ export interface Install {
  * for a replica.
  *
  * One that is broken off by silence, or because its sender leads no more, is kept for a while and gone on with when the core asks again: the receiver says
- * which frame it lacks. Frames leave at a rate that falls while this node serves requests (snapshotRate.ts). Log is kept for a follower from its snapshot's
+ * which frame it lacks. Frames leave at a rate that falls while requests of this node feel it (snapshotRate.ts). Log is kept for a follower from its snapshot's
  * index on only, and no longer than the budget for slow followers allows.
  *
  * A snapshot whose interval another replica of this node holds in part is refused until that one has split or gone; the leader sends it again.
@@ -77,6 +80,8 @@ export class SnapshotExchange {
   private readonly rate: SnapshotRate
   /** The frame under way may not leave yet. */
   private isHeld = false
+  /** Of the frame after the one under way, a part is still to be read. */
+  isReading = false
 
   constructor(host: ExchangeHost) {
     this.host = host
@@ -95,7 +100,7 @@ export class SnapshotExchange {
     }
     const resumed = this.parked.take(replica, to)
     resumed?.resume(replica.raft.term, nowMs)
-    const sender = resumed ?? this.attempt(() => this.senderFor(replica, to, nowMs))
+    const sender = resumed ?? this.attempt(replica, () => this.senderFor(replica, to, nowMs))
     if (sender === undefined) return replica.raft.snapshotSent(to, "failed", 0)
     this.sender = sender
     this.sendFrame(replica, sender, nowMs)
@@ -106,6 +111,11 @@ export class SnapshotExchange {
     return this.sender?.range === range || this.receivers.has(range) || this.installs.has(range)
   }
 
+  /** A snapshot that has arrived is being turned into tables. */
+  get isInstalling(): boolean {
+    return this.installs.size > 0
+  }
+
   /** The index of the snapshot that this follower is being sent, or may go on with. */
   indexFor(range: RangeId, to: ReplicaId): LogIndex | undefined {
     const { sender } = this
@@ -114,12 +124,13 @@ export class SnapshotExchange {
   }
 
   /** Reads for a snapshot; `undefined` when stored bytes of it are damaged. */
-  private attempt<A>(read: () => A): A | undefined {
+  private attempt<A>(replica: Replica, read: () => A): A | undefined {
     try {
       return read()
     } catch (error) {
       if (!(error instanceof StorageCorruption)) throw error
       this.host.storage.report(error)
+      replica.metDamage = true
       return undefined
     }
   }
@@ -153,6 +164,16 @@ export class SnapshotExchange {
     }
   }
 
+  private readAhead(nowMs: MonotonicMs): void {
+    this.isReading = false
+    const { sender } = this
+    const replica = sender === undefined ? undefined : this.host.replicas.get(sender.range)
+    if (sender === undefined || replica === undefined) return
+    const isReading = this.attempt(replica, () => sender.readAhead(sliceBytes))
+    if (isReading === undefined) this.finish(replica, "refused", nowMs)
+    else this.isReading = isReading
+  }
+
   /** Milliseconds until a frame may leave that waits for it; 0 = none does. */
   waitMs(nowMs: MonotonicMs): number {
     return this.isHeld ? this.rate.waitMs(nowMs) : 0
@@ -163,11 +184,16 @@ export class SnapshotExchange {
     this.rate.noteForeground()
   }
 
+  /** A request of this node was answered after so long. */
+  noticeLatency(ms: number): void {
+    this.rate.noticeLatency(ms)
+  }
+
   /** An answer from the follower. */
   acknowledged(replica: Replica, ack: SnapshotFrameAck, nowMs: MonotonicMs): void {
     const { sender } = this
     if (sender === undefined || sender.range !== replica.range) return
-    const answer = this.attempt(() => ({ next: sender.acknowledged(ack, nowMs) }))
+    const answer = this.attempt(replica, () => ({ next: sender.acknowledged(ack, nowMs) }))
     const next = answer === undefined ? "refused" : answer.next
     if (next === undefined) return
     if (typeof next === "string") this.finish(replica, next, nowMs)
@@ -203,7 +229,7 @@ export class SnapshotExchange {
   /** Call at every tick: repeats and gives up. */
   tick(nowMs: MonotonicMs): void {
     this.nowMs = nowMs
-    this.rate.tick()
+    this.rate.tick(this.sender !== undefined)
     this.dropOldReceivers(nowMs)
     this.parked.tick(nowMs)
     const { sender } = this
@@ -260,7 +286,14 @@ export class SnapshotExchange {
         replica.raft.step(offerOf(receiver), this.nowMs)
         return undefined
       }
-      if (this.host.replays(frame.range) || this.isTaken(receiver)) return undefined
+      if (this.host.replays(frame.range)) {
+        // The log leads there too: the core says so, and goes on by it.
+        if (replica !== undefined && leadsTo(replica, receiver)) {
+          replica.raft.step(offerOf(receiver), this.nowMs)
+        }
+        return undefined
+      }
+      if (this.isTaken(receiver)) return undefined
       this.receivers.set(frame.range, receiver)
       return receiver
     } catch (error) {
@@ -301,6 +334,7 @@ export class SnapshotExchange {
   /** Offers what has arrived to the cores, and moves installs on. Call once a turn, before `ready` is collected. */
   advance(nowMs: MonotonicMs): void {
     this.sendHeld(nowMs)
+    this.readAhead(nowMs)
     for (const receiver of this.receivers.values()) {
       if (receiver.complete && !receiver.offered) this.offer(receiver, nowMs)
     }
@@ -370,6 +404,11 @@ export class SnapshotExchange {
 }
 
 /** What the core is told of a snapshot. */
+function leadsTo({ raft, log }: Replica, { state }: SnapshotReceiver): boolean {
+  const { appliedIndex, appliedTerm } = state
+  return raft.lastIndex >= appliedIndex && log.term(appliedIndex) === appliedTerm
+}
+
 function offerOf({ from, to, term, state }: SnapshotReceiver): SnapshotOffer {
   const { appliedIndex: index, appliedTerm: indexTerm } = state
   return { _tag: "SnapshotOffer", from, to, term, index, indexTerm }

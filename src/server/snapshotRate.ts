@@ -1,11 +1,21 @@
 import type { MonotonicMs } from "../types.ts"
 
-/** By how much the rate changes at a tick. */
+/** By how much the rate falls at a tick, and by how much it rises when nobody is there. */
 const step = 2
+/** By how much it rises while requests are served that do not feel it. */
+const carefulStep = 1.25
+/** Requests feel a snapshot that takes more than so many times as long as without one. */
+const feltFactor = 1.5
+/** What is shorter is nothing that anybody feels. */
+const leastFeltMs = 1
+/** A quarter of each new measure counts. */
+const smoothing = 0.25
 
 /**
- * How fast snapshots leave. Halved at every tick in which the node had requests to serve, doubled at every other, between two bounds: so they give way at
- * once, never stand still, and take what is free. Frames leave whole; the next waits until this one has been paid for.
+ * How fast snapshots leave, between two bounds, reckoned anew at every tick. With nobody to serve, the rate doubles. While requests are served it
+ * goes by what they feel: their mean latency while a snapshot leaves against that of times without one; felt, it halves, and not felt, it rises by a
+ * quarter. With no latency known, or no answer to it within a tick, it halves as well. So snapshots give way, never stand still, and take what is free. Frames leave whole; the next
+ * waits until this one has been paid for.
  */
 export class SnapshotRate {
   private readonly least: number
@@ -13,6 +23,12 @@ export class SnapshotRate {
   private bytesPerSecond: number
   private nextAtMs: MonotonicMs = 0
   private isBusy = false
+  /** Since the last tick. */
+  private latencySumMs = 0
+  private latencyCount = 0
+  /** Smoothed, of requests: without a snapshot, and with one. */
+  private quietMs: number | undefined
+  private ladenMs: number | undefined
 
   constructor(settings: {
     readonly snapshotLeastBytesPerSecond: number
@@ -39,10 +55,37 @@ export class SnapshotRate {
     this.isBusy = true
   }
 
-  tick(): void {
-    this.bytesPerSecond = this.isBusy
-      ? Math.max(this.least, this.bytesPerSecond / step)
-      : Math.min(this.most, this.bytesPerSecond * step)
+  /** How long a request waited for its answer. */
+  noticeLatency(ms: number): void {
+    this.latencySumMs += ms
+    this.latencyCount++
+  }
+
+  /** `isSending`: a snapshot is on its way. */
+  tick(isSending: boolean): void {
+    const isFelt = this.takeIsFelt(isSending)
+    if (isFelt && this.isBusy) this.bytesPerSecond /= step
+    else this.bytesPerSecond *= this.isBusy ? carefulStep : step
+    this.bytesPerSecond = Math.min(this.most, Math.max(this.least, this.bytesPerSecond))
     this.isBusy = false
   }
+
+  private takeIsFelt(isSending: boolean): boolean {
+    const { latencyCount, latencySumMs } = this
+    this.latencySumMs = 0
+    this.latencyCount = 0
+    if (!isSending) this.ladenMs = undefined
+    // One that waits since before the last tick is felt, too.
+    if (latencyCount === 0) return true
+    const ms = latencySumMs / latencyCount
+    if (isSending) this.ladenMs = smoothed(this.ladenMs, ms)
+    else this.quietMs = smoothed(this.quietMs, ms)
+    const { quietMs, ladenMs } = this
+    if (quietMs === undefined || ladenMs === undefined) return true
+    return ladenMs > feltFactor * Math.max(quietMs, leastFeltMs)
+  }
+}
+
+function smoothed(before: number | undefined, measure: number): number {
+  return before === undefined ? measure : before + (measure - before) * smoothing
 }

@@ -1,26 +1,24 @@
-import { assert } from "../lib/assert.ts"
-import { ByteWriter } from "../lib/byteWriter.ts"
 import type { Engine, EngineSnapshot } from "../lsm/engine.ts"
 import type { LogIndex, MonotonicMs, RangeId, ReplicaId, Term } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
-import { dataEnd, dataKey, sessionKey } from "./engineKeys.ts"
+import { dataEnd, dataKey } from "./engineKeys.ts"
 import type { SnapshotFrame, SnapshotFrameAck } from "./peerMessage.ts"
 import { encodeRangeState } from "./rangeState.ts"
-import { writePair } from "./spill.ts"
+import { SnapshotFrames } from "./snapshotFrames.ts"
 
 /** What became of an outgoing snapshot. */
 /** `refused`: the follower does not want it. `failed`: it was silent for long. */
 export type SendOutcome = "installed" | "refused" | "failed"
 
 /**
- * One snapshot on its way to one follower, a frame at a time: the next leaves when the last is acknowledged, and a frame
+ * One snapshot on its way to one follower, a frame at a time: the next leaves when the last is acknowledged, and is read meanwhile; a frame
  * without an answer is sent again. The range state and the session table are copied in the turn in which the engine snapshot is taken, so that
  * all frames speak of one applied index.
  *
  * The receiver says which frame it lacks: after a break of the connection it goes on from there, from frame 0 if the receiver began anew. So a sender that
  * was given up for silence is kept for a while, with the engine's state that it holds, and resumed (SnapshotExchange).
  *
- * Frame 0 holds the range state; the rest hold ordered pairs: sessions first, then the data interval.
+ * Frame 0 holds the range state; the rest hold ordered pairs (SnapshotFrames).
  */
 export class SnapshotSender {
   readonly range: RangeId
@@ -29,16 +27,11 @@ export class SnapshotSender {
   readonly id: number
   private readonly from: ReplicaId
   private term: Term
-  private readonly frameBytes: number
-  private readonly engine: Engine
   private readonly snapshot: EngineSnapshot
   /** As of the state sent. */
   readonly boundsVersion: number
   private readonly state: Uint8Array
-  /** Where the data of each frame from 1 on begins, as far as it was read; `undefined` stands for the end. */
-  private readonly starts: Array<Uint8Array | undefined>
-  private readonly upper: Uint8Array
-  private readonly sessions: ReadonlyArray<{ clientId: number; record: Uint8Array }>
+  private readonly frames: SnapshotFrames
   private frame: SnapshotFrame
   private sentAtMs: MonotonicMs
   private heardAtMs: MonotonicMs
@@ -59,14 +52,18 @@ export class SnapshotSender {
     this.to = options.to
     this.term = options.term
     this.index = machine.appliedIndex
-    this.frameBytes = options.frameBytes
-    this.engine = options.engine
     this.snapshot = options.engine.snapshot()
-    this.sessions = machine.sessions.all()
     this.boundsVersion = machine.descriptor.boundsVersion
     this.state = encodeRangeState(machine.state())
-    this.starts = [undefined, dataKey(machine.descriptor.start)]
-    this.upper = dataEnd(machine.descriptor.end)
+    this.frames = new SnapshotFrames({
+      range: this.range,
+      engine: options.engine,
+      snapshot: this.snapshot,
+      sessions: machine.sessions.all(),
+      lower: dataKey(machine.descriptor.start),
+      upper: dataEnd(machine.descriptor.end),
+      frameBytes: options.frameBytes,
+    })
     this.frame = this.frameAt(0)
     this.sentAtMs = options.nowMs
     this.heardAtMs = options.nowMs
@@ -135,37 +132,15 @@ export class SnapshotSender {
     this.snapshot.release()
   }
 
-  private frameAt(sequence: number): SnapshotFrame {
-    if (sequence === 0) return this.makeFrame(0, this.state, false)
-    const writer = new ByteWriter(Math.min(this.frameBytes, 1 << 16))
-    if (sequence === 1) {
-      for (const { clientId, record } of this.sessions) {
-        writePair(writer, sessionKey(this.range, clientId), record)
-      }
-    }
-    const start = this.starts[sequence]
-    assert(start !== undefined, () => `frame ${sequence} has a beginning`)
-    const isFull = writer.length >= this.frameBytes
-    const next = isFull ? start : this.readData(writer, start)
-    this.starts[sequence + 1] = next
-    return this.makeFrame(sequence, writer.take(), next === undefined)
+  /** Reads on in the frame after the one under way, about so many bytes. True while there is more to read. */
+  readAhead(bytes: number): boolean {
+    const { sequence, last } = this.frame
+    return !last && !this.frames.readAhead(sequence + 1, bytes)
   }
 
-  /** Returns where the next frame begins. */
-  private readData(writer: ByteWriter, lower: Uint8Array): Uint8Array | undefined {
-    const { upper, snapshot } = this
-    const iterator = this.engine.iterator({ lower, upper, snapshot })
-    try {
-      while (iterator.next()) {
-        const pairBytes = 8 + iterator.key.length + iterator.value.length
-        if (writer.length > 0 && writer.length + pairBytes > this.frameBytes) {
-          return iterator.key.slice()
-        }
-        writePair(writer, iterator.key, iterator.value)
-      }
-      return undefined
-    } finally {
-      iterator.close()
-    }
+  private frameAt(sequence: number): SnapshotFrame {
+    if (sequence === 0) return this.makeFrame(0, this.state, false)
+    const { bytes, last } = this.frames.take(sequence)
+    return this.makeFrame(sequence, bytes, last)
   }
 }

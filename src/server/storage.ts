@@ -100,6 +100,8 @@ export class Storage {
   private readonly rate = new WriteRate(drainAtFirst)
   private nowMs: MonotonicMs = 0
   private seals: Array<Seal> = []
+  /** The memtable is to be sealed whatever it holds. */
+  flushWanted = false
   /** Of replicas that sleep: what they add to the next seal. */
   private sleepingBytes = 0
   private lsnAtSeal: Lsn
@@ -209,7 +211,7 @@ export class Storage {
   /** True when the active memtable has had its fill, or pins too much of the journal. */
   wantsSeal(replicas: Iterable<Sealable>): boolean {
     if (!this.engine.canSeal) return false
-    if (this.files.takeSealWish()) return true
+    if (this.files.takeSealWish() || this.flushWanted) return true
     if (this.journal.appendedLsn - this.lsnAtSeal >= this.settings.journalBytesPerSeal) return true
     let bytes = this.engine.memtableUsedBytes
     bytes += this.sleepingBytes
@@ -238,6 +240,7 @@ export class Storage {
       covered.push({ replica, index: machine.appliedIndex, machine, time: machine.rangeTime })
     }
     const bytes = this.engine.memtableUsedBytes
+    this.flushWanted = false
     const generation = this.engine.seal()
     this.seals.push({ generation, bytes, covered })
     this.lsnAtSeal = this.journal.appendedLsn

@@ -22,7 +22,7 @@
  *
  * Groups that nobody wants anything of sleep (beats.ts): a turn visits those that are awake, and whatever concerns a sleeping one wakes it first.
  *
- * Left out so far: a limit on what a follower holds that it could not apply yet, merges.
+ * Left out so far: merges.
  */
 import type { JournalWrite } from "../journal/journal.ts"
 import { assert } from "../lib/assert.ts"
@@ -58,6 +58,7 @@ import { Storage } from "./storage.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
 import type { ClockReading, StoreLoopOptions, StoreOutput } from "./storeTypes.ts"
 import { Ticks } from "./ticks.ts"
+import { limitUnapplied } from "./unappliedLimit.ts"
 
 export type { ClockReading, StoreLoopOptions, StoreOutput, StoreParts } from "./storeTypes.ts"
 
@@ -131,7 +132,7 @@ export class StoreLoop {
         return set.all
       },
       firstId: options.prng.int(1, 2 ** 40),
-      replays: (range) => set.replays(range),
+      replays: (range) => set.refusesSnapshots(range),
       holderOf: (descriptor) => set.holderOf(descriptor),
       learn: (descriptor) => this.learn(descriptor),
       send,
@@ -154,6 +155,9 @@ export class StoreLoop {
       firstSequence: options.prng.int(1, 2 ** 40),
       send,
       note: (message) => storage.note(message),
+      flush: () => {
+        storage.flushWanted = true
+      },
       restart: (replica) => {
         this.rouse(replica)
         set.restart(replica, this.clock.monotonicMs)
@@ -236,6 +240,16 @@ export class StoreLoop {
     this.storage.jobDone(job, result)
   }
 
+  /** A range waits for a snapshot to be turned into tables. */
+  get isInstalling(): boolean {
+    return this.exchange.isInstalling
+  }
+
+  /** What a request waited for its answer, of some that stand for all: snapshots that leave go by it. */
+  noticeLatency(ms: number): void {
+    this.exchange.noticeLatency(ms)
+  }
+
   /** The transport lost its connection to a node, or dropped messages to it. */
   unreachable(node: NodeId): void {
     for (const replica of this.sorted) {
@@ -267,7 +281,8 @@ export class StoreLoop {
     if (journal !== undefined) this.handover.writeBegan()
     if (this.storage.wantsSeal(this.set.changing)) this.storage.seal(this.set.all)
     const jobs = this.storage.takeJobs(clock.monotonicMs, clock.wallMs)
-    more ||= this.inbox.length > 0 || this.awake.some((replica) => replica.raft.hasReady())
+    more ||= this.exchange.isReading || this.inbox.length > 0
+    more ||= this.awake.some((replica) => replica.raft.hasReady())
     const { sends } = this
     this.sends = []
     const reports = this.storage.takeReports()
@@ -418,7 +433,7 @@ export class StoreLoop {
         if (this.life.refuses(replica, from, ids.from)) return
         replica.heardAtMs = nowMs
         // Damage took its promises: until they are known again it takes no part.
-        if (!replica.log.mayVote) return
+        if (!replica.log.mayVote || this.holes.keepsFrom(replica, message.message)) return
         return replica.raft.step(message.message, nowMs)
       case "SnapshotFrame":
         // Nor does it answer for what a snapshot brings.
@@ -449,6 +464,7 @@ export class StoreLoop {
     this.lastTickMs =
       elapsed < 2 * this.settings.tickMs ? this.lastTickMs + this.settings.tickMs : nowMs
     this.ticks++
+    limitUnapplied(this.awake, this.settings.maxUnappliedBytes)
     // A disk that stands still must not hold up groups that others could lead.
     this.handover.tick(this.awake, nowMs, (replica) => this.shouldYield(replica))
     this.holes.tick(this.awake)

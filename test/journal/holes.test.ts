@@ -300,7 +300,7 @@ describe("filling", () => {
     const { driver, disk } = damaged()
     const group = driver.journal.group(key)
     expect(group.gaps).toEqual([
-      { from: 3, to: 3, before: { index: 2, term: 1 }, anchor: { index: 4, term: 4 } },
+      { from: 3, to: 3, before: { index: 2, term: 1 }, anchor: { index: 3, term: 4 } },
     ])
     expect(group.voteFloor).toEqual({ index: 5, term: 4 })
     expect(group.lastReadable).toBe(2)

@@ -383,6 +383,7 @@ describe("serve", () => {
     const grown = await kvorum(["serve", "--data", `${data}/n1`, "--id", "1", "--cluster", members])
     expect(grown).toMatchObject({ code: 1, stdout: "" })
     expect(grown.stderr).toContain(`${data}/n1 belongs to a cluster of n1, n2`)
+    expect(grown.stderr).toContain("(--id 1 --cluster 1=HOST:PORT,2=HOST:PORT)")
     const two = members.split(",").slice(0, 2).join()
     const swapped = await kvorum(["serve", "--data", `${data}/n1`, "--id", "2", "--cluster", two])
     expect(swapped).toMatchObject({ code: 1, stdout: "" })
@@ -390,6 +391,15 @@ describe("serve", () => {
     const whole = await kvorum(["serve", "--data", data])
     expect(whole).toMatchObject({ code: 1, stdout: "" })
     expect(whole.stderr).toContain("is the data of `kvorum start`")
+    // Damage that the node must read to start.
+    const manifest = join(data, "n1/engine/00000001.manifest")
+    const bytes = readFileSync(manifest)
+    bytes[bytes.length >> 1] = (bytes[bytes.length >> 1] as number) ^ 1
+    writeFileSync(manifest, bytes)
+    const hurt = await kvorum(["serve", "--data", `${data}/n1`, "--id", "1", "--cluster", two])
+    expect(hurt).toMatchObject({ code: 1, stdout: "" })
+    expect(hurt.stderr).toContain(`${data}/n1 is damaged where the node must read it: engine/`)
+    expect(hurt.stderr).toContain("take this one out (kvorum node remove)")
   }, 90_000)
 
   test("wrong members are wrong use", async () => {

@@ -93,7 +93,7 @@ function drawMessage(prng: Prng): Message {
     case 5:
       return { _tag: "Heartbeat", ...envelope, commit: number(), round: number() }
     case 6:
-      return { _tag: "HeartbeatResponse", ...envelope, round: number() }
+      return { _tag: "HeartbeatResponse", ...envelope, round: number(), full: flag() }
     case 7:
       return { _tag: "TimeoutNow", ...envelope }
     case 8:

@@ -99,8 +99,8 @@ export function heartbeat(route: string, commit: number, round = 1): Heartbeat {
   return { _tag: "Heartbeat", ...envelope(route), commit, round }
 }
 
-export function echo(route: string, round: number): HeartbeatResponse {
-  return { _tag: "HeartbeatResponse", ...envelope(route), round }
+export function echo(route: string, round: number, full = false): HeartbeatResponse {
+  return { _tag: "HeartbeatResponse", ...envelope(route), round, full }
 }
 
 export function texts(messages: ReadonlyArray<Message>): ReadonlyArray<string> {

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test"
 import { recordTypes } from "../../src/journal/format.ts"
 import type { JournalGroup } from "../../src/journal/group.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
+import type { AppendRequest } from "../../src/raft/message.ts"
 import { HoleFilling } from "../../src/server/holeFilling.ts"
 import type { EntriesFound, EntriesWanted } from "../../src/server/lostEntries.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
@@ -56,6 +57,7 @@ function fillingWith() {
     firstSequence: 100,
     send: (_node, message) => void sent.push(message),
     note: (message) => void notes.push(message),
+    flush: () => {},
     restart: () => {},
   })
   return { filling, sent, notes, clock }
@@ -86,10 +88,21 @@ describe("pitfall 36: a replica that is asked for entries", () => {
   })
 
   test("gives none where it misses some itself up to the entry that proves them", () => {
-    const log = logOf([1, 1, 1, 1, 1, 1], [4])
-    expect(answer(log, wanted(2, 3, { index: 5, term: 1 }))).toEqual([])
+    const log = logOf([1, 1, 1, 1, 2, 2], [4])
+    expect(answer(log, wanted(2, 3, { index: 5, term: 2 }))).toEqual([])
     expect(answer(log, wanted(2, 2, { index: 3, term: 1 }))).toEqual([2])
-    expect(answer(log, wanted(5, 5, { index: 6, term: 1 }))).toEqual([5])
+    expect(answer(log, wanted(5, 5, { index: 6, term: 2 }))).toEqual([5])
+  })
+})
+
+describe("pitfall 36: entries of the term of the one that proves them", () => {
+  test("are given without it, as far as they follow each other: one leader wrote them all", () => {
+    const log = logOf([1, 2, 2, 2, 2, 2], [5])
+    expect(answer(log, wanted(3, 4, { index: 9, term: 2 }))).toEqual([3, 4])
+    expect(answer(log, wanted(3, 6, { index: 9, term: 2 }))).toEqual([3, 4])
+    expect(answer(log, wanted(1, 2, { index: 9, term: 2 }))).toEqual([])
+    expect(answer(log, wanted(3, 4, { index: 9, term: 3 }))).toEqual([])
+    expect(answer(log, wanted(5, 5, { index: 6, term: 2 }))).toEqual([])
   })
 })
 
@@ -112,7 +125,7 @@ describe("pitfall 36: a replica that asks", () => {
   test("asks all others once, and again only after a while, each time a longer one", () => {
     const { filling, replica, sent, clock } = asking(logOf([1, 1, 2, 3, 3], [3]))
     expect(sent.map((message) => (message as EntriesWanted).to)).toEqual([2, 3])
-    expect(sent[0]).toMatchObject({ first: 3, last: 3, anchor: { index: 4, term: 3 } })
+    expect(sent[0]).toMatchObject({ first: 3, last: 3, anchor: { index: 3, term: 2 } })
     const times: Array<number> = []
     for (; clock.monotonicMs < 20_000; clock.monotonicMs += 10) {
       const before = sent.length
@@ -137,6 +150,43 @@ describe("pitfall 36: a replica that asks", () => {
     second.reply(2, { previousTerm: 2, entries: found })
     other.commit()
     expect(second.replica.log.gaps).toMatchObject([{ from: 1, to: 3 }])
+  })
+
+  test("lets no leader replace what it has behind a gap before that one has said that it lacks what is missing", () => {
+    const append = (from: number, previousIndex: number, count: number) => {
+      const entries = Array.from({ length: count }, (_, i) => {
+        return { index: previousIndex + 1 + i, term: 2, kind: 1, data: utf8("x") }
+      })
+      const ids = { from, to: 1, term: 2, session: 1, commit: 0, previousTerm: 1 }
+      return { _tag: "AppendRequest", ...ids, previousIndex, entries } as AppendRequest
+    }
+    const { filling, replica, reply } = asking(logOf([1, 1, 2, 2, 2], [3]))
+    expect(filling.keepsFrom(replica, append(2, 2, 1))).toBe(true)
+    expect(filling.keepsFrom(replica, append(2, 1, 2))).toBe(true)
+    // What the core refuses anyway, or has already.
+    expect(filling.keepsFrom(replica, append(2, 3, 1))).toBe(false)
+    expect(filling.keepsFrom(replica, append(2, 1, 1))).toBe(false)
+    expect(filling.keepsFrom(replica, append(2, 2, 0))).toBe(false)
+    reply(2, {})
+    expect(filling.keepsFrom(replica, append(2, 2, 1))).toBe(false)
+    expect(filling.keepsFrom(replica, append(3, 2, 1))).toBe(true)
+    // Nothing good is behind it.
+    const last = asking(logOf([1, 1, 2, 2, 2], [5]))
+    expect(last.filling.keepsFrom(last.replica, append(2, 4, 1))).toBe(false)
+  })
+
+  test("an answer that does not say what is before it counts where one leader wrote both, or what is before it is applied", () => {
+    const found = [{ index: 3, term: 2, kind: 1, data: utf8("three") }]
+    for (const [terms, taken] of [
+      [[1, 2, 2, 2], true],
+      [[1, 1, 2, 2], false],
+    ] as const) {
+      const log = logOf(terms, [3])
+      const { replica, reply } = asking(log)
+      reply(2, { previousTerm: 0, entries: found })
+      log.commit()
+      expect(replica.log.missingCount).toBe(taken ? 0 : 1)
+    }
   })
 
   test("an answer to another question is none, and one that no other has counts when all have said so twice", () => {

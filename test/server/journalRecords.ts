@@ -1,4 +1,4 @@
-import { batchHeaderBytes } from "../../src/journal/format.ts"
+import { batchHeaderBytes, segmentHeaderBytes } from "../../src/journal/format.ts"
 import { spans } from "../../src/journal/spans.ts"
 import type { SimulatedDisk } from "../sim/simulatedDisk.ts"
 
@@ -7,7 +7,11 @@ export interface Place {
   readonly path: string
   readonly batchStart: number
   readonly batchEnd: number
+  /** Where its batch ends in the journal, and up to where that batch states the journal to be durable. */
+  readonly endLsn: number
+  readonly statedLsn: number
   readonly start: number
+  readonly end: number
   readonly type: number
   readonly range: number
   readonly index: number
@@ -23,6 +27,7 @@ export function records(disk: SimulatedDisk): ReadonlyArray<Place> {
     const bytes = new Uint8Array(file.sizeBytes)
     file.read(bytes, 0)
     file.close()
+    if (bytes.length < segmentHeaderBytes) continue
     const view = new DataView(bytes.buffer)
     baseLsn = view.getUint32(24, true)
     for (const span of spans({ bytes, view, baseLsn })) {
@@ -32,8 +37,20 @@ export function records(disk: SimulatedDisk): ReadonlyArray<Place> {
         const type = bytes[start + 8] as number
         const range = view.getUint32(start + 12, true)
         const index = view.getUint32(start + 28, true)
-        found.push({ path, batchStart: span.offset, batchEnd: span.end, start, type, range, index })
-        start += view.getUint32(start + 4, true)
+        const end = start + view.getUint32(start + 4, true)
+        found.push({
+          path,
+          batchStart: span.offset,
+          batchEnd: span.end,
+          endLsn: baseLsn + span.end,
+          statedLsn: span.header.durableLsn,
+          start,
+          end,
+          type,
+          range,
+          index,
+        })
+        start = end
       }
     }
   }

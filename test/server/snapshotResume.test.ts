@@ -54,7 +54,7 @@ test("snapshots give way to requests, never stand still, and take what is free",
   const waitAfter = (busy: boolean, ticks: number, nowMs: number) => {
     for (let i = 0; i < ticks; i++) {
       if (busy) rate.noteForeground()
-      rate.tick()
+      rate.tick(true)
     }
     expect(rate.takes(nowMs, 1000)).toBe(true)
     expect(rate.takes(nowMs, 1000)).toBe(false)
@@ -64,4 +64,35 @@ test("snapshots give way to requests, never stand still, and take what is free",
   expect(waitAfter(true, 1, 3000)).toBe(250)
   expect(waitAfter(true, 10, 5000)).toBe(1000)
   expect(waitAfter(false, 1, 7000)).toBe(500)
+})
+
+test("while requests are served, snapshots take what those do not feel", () => {
+  const rate = new SnapshotRate({
+    snapshotLeastBytesPerSecond: 1000,
+    snapshotMostBytesPerSecond: 64_000,
+  })
+  let nowMs = 0
+  const serve = (ticks: number, latencyMs: number, isSending: boolean) => {
+    for (let i = 0; i < ticks; i++) {
+      rate.noteForeground()
+      if (latencyMs > 0) rate.noticeLatency(latencyMs)
+      rate.tick(isSending)
+    }
+    nowMs += 10_000
+    expect(rate.takes(nowMs, 1000)).toBe(true)
+    return Math.round(1_000_000 / rate.waitMs(nowMs))
+  }
+  // Without a snapshot nothing is learned of what one costs.
+  expect(serve(20, 4, false)).toBe(1000)
+  // As quick as without one, or hardly slower: the rate rises, a quarter a tick.
+  expect(serve(1, 4, true)).toBe(1250)
+  expect(serve(40, 5, true)).toBe(64_000)
+  // Twice as slow: it falls to the least.
+  expect(serve(40, 10, true)).toBe(1000)
+  expect(serve(40, 4, true)).toBe(64_000)
+  // No answer at all within a tick is felt at once.
+  expect(serve(1, 0, true)).toBe(32_000)
+  // The next snapshot begins with what is known of times without one alone.
+  expect(serve(1, 4, false)).toBe(16_000)
+  expect(serve(1, 100, true)).toBe(8000)
 })

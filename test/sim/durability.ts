@@ -30,6 +30,14 @@ class LogShadow {
     return index <= this.base ? undefined : this.terms[index - this.base - 1]
   }
 
+  /** What damage had taken is there again. */
+  fill(first: LogIndex, terms: ReadonlyArray<Term>): void {
+    for (const [i, term] of terms.entries()) {
+      const at = first + i - this.base - 1
+      if (at >= 0 && at < this.terms.length) this.terms[at] = term
+    }
+  }
+
   append(first: LogIndex, terms: ReadonlyArray<Term>): void {
     const kept = Math.max(0, first - 1 - this.base)
     if (kept < this.terms.length) {
@@ -54,7 +62,7 @@ class LogShadow {
 
 type Change =
   | {
-      readonly _tag: "append"
+      readonly _tag: "append" | "fill"
       readonly shadow: LogShadow
       readonly first: LogIndex
       readonly terms: ReadonlyArray<Term>
@@ -79,6 +87,9 @@ function apply(change: Change): void {
   switch (change._tag) {
     case "append":
       shadow.append(change.first, change.terms)
+      return
+    case "fill":
+      shadow.fill(change.first, change.terms)
       return
     case "state":
       shadow.term = change.term
@@ -198,6 +209,14 @@ export class Durability {
       const first = (entries[0] as LoggedEntry).index
       this.gathered.push({ _tag: "append", shadow, first, terms })
       this.listener.appended(range, group, entries)
+    }
+    const fill = group.fill.bind(group)
+    group.fill = (entries) => {
+      const count = fill(entries)
+      const terms = entries.slice(0, count).map((entry) => entry.term)
+      if (count > 0)
+        this.gathered.push({ _tag: "fill", shadow, first: entries[0]?.index ?? 0, terms })
+      return count
     }
     const setHardState = group.setHardState.bind(group)
     group.setHardState = (state: LoggedHardState) => {

@@ -235,6 +235,7 @@ export class Faults {
     const size = node.disk.sizeOf(path)
     if (size === 0) return
     node.isDamaged = true
+    node.mayBreak = true
     if (kind === tables) node.hasDamagedTables = true
     node.disk.corrupt(path, prng.int(0, size - 1), 1 << prng.int(0, 7))
   }
@@ -286,7 +287,8 @@ export class Faults {
     this.cut(outside, inside, duration)
   }
 
-  private stop(node: SimulatedNode, ending: Ending): void {
+  /** Ends its process, and starts it again after a while. */
+  stop(node: SimulatedNode, ending: Ending): void {
     if (!node.isUp) return
     this.crashes++
     node.stop(ending)

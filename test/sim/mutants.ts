@@ -1,7 +1,8 @@
 /**
- * `npm run mutants [-- --from S] [--only A,B] [--seeds N] [--json]`: searches up to N seeds blindly for one that kills each mutant. A seed kills when it
+ * `npm run mutants [-- --from S] [--only A,B] [--seeds N] [--stale] [--json]`: searches up to N seeds blindly for one that kills each mutant. A seed kills when it
  * ends in a violation with the bug and without one without it. Prints `{total, killed, table}`, and writes the table (killTable.ts); exit code 1 when a mutant
- * survives.
+ * survives. Seeds in whose world the mutant cannot show (`shows`) are passed over, and count as tried. With `--stale` it looks only for those whose recorded
+ * seed no longer kills them.
  *
  * `npm run mutants -- engine [--from S] [--only WORDS] [--json]`: the same for the mutants of the storage engine (test/lsm/mutants.ts), with
  * `table: [{mutant, killedBy, detail}]`.
@@ -9,14 +10,29 @@
 import { parseArgs } from "node:util"
 import { runEngineMutants } from "../lsm/mutants.ts"
 import { freshSeed, Workers } from "./hunt.ts"
+import { kills } from "./kills.ts"
 import { type Kill, writeKills } from "./killTable.ts"
 import type { Mutant } from "./mutants/mutant.ts"
 import { mutants } from "./mutants/registry.ts"
+import { parametersOf } from "./parameters.ts"
 import { runSeed } from "./world.ts"
 
 const seedsUsual = 5_000
 const seedsPerTask = 5
 const engineSeeds = 4
+
+function mayShow(mutant: Mutant, seed: number): boolean {
+  return mutant.shows?.(parametersOf(seed)) !== false
+}
+
+/** Whether the recorded seed of a mutant no longer kills it. */
+function isStale(mutant: Mutant): boolean {
+  const seed = kills[mutant.name]?.seed
+  if (seed === undefined) return true
+  return (
+    runSeed({ seed, mutant }).violation === undefined || runSeed({ seed }).violation !== undefined
+  )
+}
 
 /** Looks at seeds from `first` on, in order, until one kills. */
 async function search(
@@ -29,8 +45,13 @@ async function search(
   const killers: Array<{ seed: number; invariant: string }> = []
   const serve = async (worker: number) => {
     while (next < limit && killers.length === 0) {
-      const task = { first: next, count: Math.min(seedsPerTask, limit - next), mutant: mutant.name }
-      next += task.count
+      // Passed over one by one, so that a task has as many to run wherever it begins.
+      while (next < limit && !mayShow(mutant, next)) next++
+      let count = 0
+      while (count < seedsPerTask && next + count < limit && mayShow(mutant, next + count)) count++
+      if (count === 0) continue
+      const task = { first: next, count, mutant: mutant.name }
+      next += count
       for (const { seed, violation } of await workers.run(worker, task)) {
         if (violation === undefined) continue
         if (runSeed({ seed }).violation === undefined) {
@@ -57,6 +78,7 @@ async function main(): Promise<number> {
       from: { type: "string" },
       only: { type: "string" },
       seeds: { type: "string" },
+      stale: { type: "boolean" },
       json: { type: "boolean" },
     },
     allowPositionals: true,
@@ -70,7 +92,8 @@ async function main(): Promise<number> {
   }
   const seedsMax = values.seeds === undefined ? seedsUsual : Number(values.seeds)
   const names = values.only?.split(",")
-  const chosen = mutants.filter(({ name }) => names === undefined || names.includes(name))
+  const named = mutants.filter(({ name }) => names === undefined || names.includes(name))
+  const chosen = values.stale === true ? named.filter(isStale) : named
   console.error(`up to ${seedsMax} seeds from ${first} for each of ${chosen.length} mutants`)
   const workers = new Workers(2)
   const table: Array<Kill> = []

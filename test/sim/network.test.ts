@@ -44,7 +44,7 @@ function run(
       network.send(1, 2, {
         _tag: "Raft",
         range: 1,
-        message: { _tag: "HeartbeatResponse", from: 1, to: 2, term: 3, round: i },
+        message: { _tag: "HeartbeatResponse", from: 1, to: 2, term: 3, round: i, full: false },
       })
     })
   }

@@ -1,6 +1,7 @@
-import type { Prng } from "../../src/lib/prng.ts"
+import { Prng } from "../../src/lib/prng.ts"
 import { defaultSettings, type StoreSettings } from "../../src/server/settings.ts"
 import type { NodeId } from "../../src/types.ts"
+import type { ScatterParameters } from "./scatteredDamage.ts"
 
 /** Times in microseconds, shares from 0 to 1, rates per simulated second. */
 export interface NetworkParameters {
@@ -145,6 +146,8 @@ export interface Parameters {
   /** Relative drift of node clocks, and how far apart their wall clocks are. */
   readonly driftMax: number
   readonly wallSkewMaxMs: number
+  /** `undefined` = no damage to all nodes. */
+  readonly scatter: ScatterParameters | undefined
 }
 
 export function drawParameters(prng: Prng): Parameters {
@@ -154,7 +157,7 @@ export function drawParameters(prng: Prng): Parameters {
   // A node that damage or a wipe has taken must leave a majority everywhere.
   const mayLose = faults.flippedNode !== undefined || faults.wipedNode !== undefined
   const churn = mayLose ? { ...drawn, votersMin: 3 } : drawn
-  return {
+  const parameters = {
     nodes,
     spareNodes: churn.rate === 0 ? 0 : prng.int(0, 2),
     defaultRanges: prng.pick(nodes === 3 ? [1, 1, 2, 4] : [1, 1, 2]),
@@ -171,6 +174,27 @@ export function drawParameters(prng: Prng): Parameters {
     driftMax: prng.logUniform(1e-6, 1e-2),
     wallSkewMaxMs: prng.chance(0.2) ? prng.logUniform(1_000, 3_600_000) : prng.logUniform(1, 500),
   }
+  // Of several kinds of damage to one world, an entry might be lost on all nodes.
+  const scatter = mayLose || !prng.chance(scatterShare) ? undefined : drawScatter(prng)
+  if (scatter === undefined) return { ...parameters, scatter }
+  return { ...parameters, churn: { ...churn, votersMin: 3 }, scatter }
+}
+
+/** Share of seeds in which all nodes' journals are damaged, of those without other damage. */
+const scatterShare = 0.12
+
+function drawScatter(prng: Prng): ScatterParameters {
+  return {
+    strikes: 1,
+    share: prng.logUniform(0.02, 1),
+    stopRate: prng.pick([0, 0.5, 1]),
+    offset: prng.int(0, 6),
+  }
+}
+
+/** Of the world of this seed. */
+export function parametersOf(seed: number): Parameters {
+  return drawParameters(new Prng(seed).fork())
 }
 
 /** One value: the default now and then, else one of the small ones. */

@@ -86,6 +86,8 @@ export class SimulatedNode {
   /** Bits of its disk were flipped: from then on it may refuse, lag and stop, but answer nothing wrong. */
   isDamaged = false
   hasDamagedTables = false
+  /** What it can no longer read may be out of reach for good: it may stop over it. */
+  mayBreak = false
   /** From now on it does not sleep between a turn and its outputs. */
   isHealed = false
   /** It has stopped for good, because it cannot read what it must. */
@@ -540,7 +542,7 @@ export class SimulatedNode {
 
   /** A node whose disk is damaged may stop over it, and stays down. */
   private breaksDown(error: unknown): boolean {
-    if (!this.isDamaged || !(error instanceof StorageCorruption)) return false
+    if (!this.mayBreak || !(error instanceof StorageCorruption)) return false
     this.isBroken = true
     this.stop("kill")
     return true

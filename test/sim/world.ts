@@ -34,6 +34,7 @@ import { Network } from "./network.ts"
 import { Observer } from "./observer.ts"
 import { drawParameters, type Parameters } from "./parameters.ts"
 import type { CurrentRead } from "./readFloors.ts"
+import { ScatteredDamage } from "./scatteredDamage.ts"
 import { SimulatedDisk } from "./simulatedDisk.ts"
 import { SimulatedNode, startWallMs } from "./simulatedNode.ts"
 import { Trace } from "./trace.ts"
@@ -85,6 +86,7 @@ export class World {
   readonly workload: Workload
   readonly control: ControlPlane
   readonly faults: Faults
+  private readonly scattered: ScatteredDamage | undefined
   private readonly queue = new EventQueue()
   private readonly seed: number
   private readonly plant: Mutant["plant"]
@@ -111,6 +113,15 @@ export class World {
     this.control = new ControlPlane({ world: this, parameters: churn, prng: root.fork() })
     this.faults = new Faults({ world: this, parameters: faults, prng: root.fork() })
     this.nodes = new Map(this.nodeIds.map((id) => [id, new SimulatedNode(id, this, root.fork())]))
+    const { scatter } = this.parameters
+    if (scatter === undefined) return
+    const stop = this.faults.stop.bind(this.faults)
+    this.scattered = new ScatteredDamage({
+      world: this,
+      parameters: scatter,
+      prng: root.fork(),
+      stop,
+    })
   }
 
   schedule(time: number, run: () => void): void {
@@ -153,7 +164,7 @@ export class World {
 
   mayBeDamaged(node: NodeId): boolean {
     const found = this.nodes.get(node)
-    return found?.isDamaged === true || found?.isWiped === true
+    return found?.mayBreak === true || found?.isWiped === true
   }
 
   answer(reply: Reply): void {
@@ -213,7 +224,7 @@ export class World {
     try {
       this.runPhases()
     } catch (error) {
-      violation = error instanceof Violation ? error : asViolation(error)
+      violation = this.outcomeOf(error)
     } finally {
       takeOut?.()
     }
@@ -230,6 +241,17 @@ export class World {
       faults: counted.faults,
       elections: this.observer.elections,
       crashes: this.faults.crashes,
+    }
+  }
+
+  /** What clients have seen up to then is checked also where a run ends for lack of an operator. */
+  private outcomeOf(error: unknown): Violation | undefined {
+    if (!(error instanceof Stranded)) return error instanceof Violation ? error : asViolation(error)
+    try {
+      this.workload.check()
+      return undefined
+    } catch (found) {
+      return found instanceof Violation ? found : asViolation(found)
     }
   }
 
@@ -274,6 +296,7 @@ export class World {
     this.workload.start()
     this.control.start()
     this.faults.start()
+    this.scattered?.start(safetyPhaseUs)
     this.runUntil(safetyPhaseUs - lastOrdersUs)
     this.control.transferEverywhere()
     this.runUntil(safetyPhaseUs)
@@ -314,10 +337,22 @@ export class World {
     const limit = this.now + livenessBoundUs
     while (!condition()) {
       if (this.now >= limit) {
+        if (this.isStranded()) throw new Stranded()
         throw new Violation("liveness", `within ${livenessBoundUs / 1e6} s of healing: ${what}`)
       }
       this.runUntil(this.now + pollUs)
     }
+  }
+
+  /**
+   * After damage to all nodes some group may wait for its operator, which is loud and answers nothing wrong: the only one that still has what another one misses
+   * may be the one that nobody may elect, because of what it misses itself.
+   */
+  private isStranded(): boolean {
+    if (this.scattered === undefined) return false
+    return [...this.nodes.values()].some(({ loop }) =>
+      [...(loop?.replicas.values() ?? [])].some(({ log }) => log.voteFloor !== undefined),
+    )
   }
 
   private replicasOf(descriptor: RangeDescriptor): ReadonlyArray<readonly [StoreLoop, Replica]> {
@@ -389,6 +424,9 @@ export class World {
     }
   }
 }
+
+/** A run in which a group waits for its operator ends there. */
+class Stranded extends Error {}
 
 /** What has expired counts for nothing: compactions drop it, each node's when they come to it. */
 /** A run never breaks off a hunt, whatever went wrong in it. */

@@ -78,6 +78,7 @@ export class TableWriter {
   private readonly tableId: number
   private readonly options: TableWriterOptions
   private readonly compression: number
+  private readonly packer: BlockPacker
   private readonly indexPageBytes: number
   private readonly createdSeconds: number
   private readonly pace: Pace | undefined
@@ -112,6 +113,7 @@ export class TableWriter {
     this.tableId = tableId
     this.options = options
     this.compression = compression
+    this.packer = new BlockPacker(compression)
     this.indexPageBytes = options.indexPageBytes ?? defaultIndexPageBytes
     this.createdSeconds = table.createdSeconds ?? 0
     this.pace = table.pace
@@ -273,7 +275,7 @@ export class TableWriter {
     const chunk = this.chunk
     const start = chunk.length
     const offset = this.chunkOffset + start
-    const packed = compress(compression, content)
+    const packed = compression === compressions.none ? undefined : this.packer.pack(content)
     chunk.raw(packed ?? content)
     chunk.u8(packed === undefined ? compressions.none : compression)
     const checksum = placedChecksum(chunk.bytes().subarray(start), this.tableId, offset)

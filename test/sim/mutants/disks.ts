@@ -49,6 +49,7 @@ export const voteBeforeSync: Mutant = {
 export const damageNotNoticed: Mutant = {
   name: "AU",
   title: "a table's blocks are read without a look at their checksums",
+  shows: ({ faults }) => faults.flippedNode !== undefined,
   plant: withMethod<TableFile, [Uint8Array, number, { readonly sizeBytes: number }], number>(
     TableFile,
     "checkBlock",

@@ -27,6 +27,7 @@ export const voteAfterRestart: Mutant = {
   name: "L",
   title: "a voter that has just restarted votes at once, under a lease (pitfall 19)",
   parts: { RaftNode: NoStartSilence },
+  shows: ({ settings }) => settings.leaseMs > 0,
 }
 
 interface OpenLease {
@@ -58,6 +59,7 @@ export const leaseFromArrival: Mutant = {
   title:
     "a lease counts from the arrival of the echo, not from the sending of its round (pitfall 19)",
   parts: { RaftNode: FromArrival },
+  shows: ({ settings }) => settings.leaseMs > 0,
 }
 
 export const leaseByOneClock: Mutant = {
@@ -93,6 +95,8 @@ export const lateTimeoutNow: Mutant = {
   name: "S",
   title: "a TimeoutNow of an earlier term is obeyed (pitfall 20)",
   parts: { RaftNode: ObeysAll },
+  shows: ({ settings, churn, network }) =>
+    settings.leaseMs > 0 && churn.rate > 0 && network.duplicateRate > 0,
 }
 
 class NeverOverdue extends RaftNode {

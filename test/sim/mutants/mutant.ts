@@ -1,5 +1,6 @@
 import { Journal } from "../../../src/journal/journal.ts"
 import type { StoreParts } from "../../../src/server/storeLoop.ts"
+import type { Parameters } from "../parameters.ts"
 import type { SimulatedDisk } from "../simulatedDisk.ts"
 
 /** A bug, planted by a subclass or a patch and never by a flag in src, that the simulator must find. */
@@ -10,6 +11,8 @@ export interface Mutant {
   readonly title: string
   readonly parts?: StoreParts
   readonly Disk?: typeof SimulatedDisk
+  /** Whether it can show at all in a world of these parameters: others are passed over, and count as tried. */
+  readonly shows?: (parameters: Parameters) => boolean
   /** Plants the bug before a run, and returns what takes it out again after it. */
   readonly plant?: () => () => void
 }

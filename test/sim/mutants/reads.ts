@@ -74,6 +74,7 @@ export const followerReadNotConfirmed: Mutant = {
   name: "AG",
   title: "a leader gives followers read indexes without a round (pitfall 18)",
   parts: { RaftNode: AnswersAtOnce },
+  shows: ({ workload }) => workload.anyReplicaShare > 0,
 }
 
 interface Batches {
@@ -123,6 +124,7 @@ export const floorIgnored: Mutant = {
 export const readWithoutBounds: Mutant = {
   name: "AK",
   title: "a read is served without a look at the bounds, which a split has changed (pitfall 37)",
+  shows: ({ churn }) => churn.rate > 0,
   plant: withMethod<RequestQueue, [Replica, TimedRead], number>(
     RequestQueue,
     "serve",

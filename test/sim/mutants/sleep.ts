@@ -17,6 +17,7 @@ interface Marks {
 export const beatConfirmsLater: Mutant = {
   name: "BG",
   title: "a beat's echo confirms sleeping groups from the sending of a later beat (pitfall 19)",
+  shows: ({ settings }) => settings.leaseMs > 0 && settings.sleepTicks > 0,
   plant: withMethod<Marks, [number], void>(
     PeerBeats,
     "confirmed",
