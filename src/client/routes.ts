@@ -27,12 +27,15 @@ export interface Route {
  * The client's routing table: disjoint intervals in order of start. It may have gaps (not heard of yet) and be out of date; then the
  * node asked says so, and the table learns.
  *
+ * There may be thousands, and a node's answer tells of all: to take a report costs no look at all routes.
+ *
  * Invariants: intervals are disjoint and sorted; a descriptor is taken only if its boundsVersion exceeds that of every other
  * range it overlaps and, against its own range, (boundsVersion, membersVersion) is newer (DESIGN section 2). What is known of an
  * interval's time survives a change of its range.
  */
 export class RoutingTable {
-  private routes: ReadonlyArray<Route> = []
+  private readonly routes: Array<Route> = []
+  private readonly byRange = new Map<RangeId, Route>()
 
   get all(): ReadonlyArray<Route> {
     return this.routes
@@ -40,6 +43,14 @@ export class RoutingTable {
 
   /** The route whose interval holds `position`, or `undefined` in a gap. */
   find(position: Position): Route | undefined {
+    const route = this.routes[this.startsUpTo(position) - 1]
+    if (route === undefined) return undefined
+    const { end } = route.descriptor
+    return end.length === 0 || compareBytes(position, end) < 0 ? route : undefined
+  }
+
+  /** Intervals that start at or before `position`. */
+  private startsUpTo(position: Position): number {
     const { routes } = this
     let low = 0
     let high = routes.length
@@ -48,14 +59,11 @@ export class RoutingTable {
       if (compareBytes((routes[middle] as Route).descriptor.start, position) <= 0) low = middle + 1
       else high = middle
     }
-    const route = routes[low - 1]
-    if (route === undefined) return undefined
-    const { end } = route.descriptor
-    return end.length === 0 || compareBytes(position, end) < 0 ? route : undefined
+    return low
   }
 
   byId(range: RangeId): Route | undefined {
-    return this.routes.find((route) => route.descriptor.id === range)
+    return this.byRange.get(range)
   }
 
   /** Takes a report of a node: its descriptor if newer, its leader if of a later term. */
@@ -74,9 +82,9 @@ export class RoutingTable {
     // From outside: an empty interval would break the table's order.
     if (descriptor.end.length > 0 && compareBytes(descriptor.start, descriptor.end) >= 0)
       return false
-    const overlapping = this.routes.filter((route) => overlap(route.descriptor, descriptor))
-    const own = this.byId(descriptor.id)
+    const own = this.byRange.get(descriptor.id)
     if (own !== undefined && !isNewer(descriptor, own.descriptor)) return false
+    const overlapping = this.overlapping(descriptor)
     for (const { descriptor: other } of overlapping) {
       if (other.id !== descriptor.id && other.boundsVersion >= descriptor.boundsVersion)
         return false
@@ -85,21 +93,49 @@ export class RoutingTable {
       (best, route) => (best === undefined || route.rangeTime > best.rangeTime ? route : best),
       undefined,
     )
-    const kept = this.routes.filter((route) => route !== own && !overlapping.includes(route))
     // A half of a split is first led by whoever led the whole; its terms are its own.
     const leader = own === undefined ? latest?.leader : own.leader
     const isMember = descriptor.replicas.some((place) => place.node === leader)
-    kept.push({
+    for (const route of overlapping) this.remove(route)
+    if (own !== undefined && !overlapping.includes(own)) this.remove(own)
+    this.insert({
       descriptor,
       leader: isMember ? leader : undefined,
       leaderTerm: isMember ? (own?.leaderTerm ?? 0) : 0,
       rangeTime: latest?.rangeTime ?? 0,
       rangeTimeAt: latest?.rangeTimeAt ?? 0,
     })
-    kept.sort((left, right) => compareBytes(left.descriptor.start, right.descriptor.start))
-    assertDisjoint(kept)
-    this.routes = kept
     return true
+  }
+
+  /** They follow each other, and only the first one can start before the descriptor does. */
+  private overlapping(descriptor: RangeDescriptor): ReadonlyArray<Route> {
+    const { routes } = this
+    const result: Array<Route> = []
+    let i = this.startsUpTo(descriptor.start)
+    const before = routes[i - 1]
+    if (before !== undefined && overlap(before.descriptor, descriptor)) i--
+    for (; i < routes.length; i++) {
+      const route = routes[i] as Route
+      if (!overlap(route.descriptor, descriptor)) break
+      result.push(route)
+    }
+    return result
+  }
+
+  private remove(route: Route): void {
+    const index = this.startsUpTo(route.descriptor.start) - 1
+    assert(this.routes[index] === route, () => `range ${route.descriptor.id} is in its place`)
+    this.routes.splice(index, 1)
+    this.byRange.delete(route.descriptor.id)
+  }
+
+  private insert(route: Route): void {
+    const index = this.startsUpTo(route.descriptor.start)
+    assertApart(this.routes[index - 1], route)
+    assertApart(route, this.routes[index])
+    this.routes.splice(index, 0, route)
+    this.byRange.set(route.descriptor.id, route)
   }
 }
 
@@ -147,13 +183,12 @@ function overlap(left: RangeDescriptor, right: RangeDescriptor): boolean {
   )
 }
 
-function assertDisjoint(routes: ReadonlyArray<Route>): void {
-  for (let i = 1; i < routes.length; i++) {
-    const left = (routes[i - 1] as Route).descriptor
-    const right = (routes[i] as Route).descriptor
-    assert(
-      left.end.length > 0 && compareBytes(left.end, right.start) <= 0,
-      () => `ranges ${left.id} and ${right.id} are disjoint`,
-    )
-  }
+/** Neighbours of the table, where there are two. */
+function assertApart(left: Route | undefined, right: Route | undefined): void {
+  if (left === undefined || right === undefined) return
+  const { id, end } = left.descriptor
+  assert(
+    end.length > 0 && compareBytes(end, right.descriptor.start) <= 0,
+    () => `ranges ${id} and ${right.descriptor.id} are disjoint`,
+  )
 }

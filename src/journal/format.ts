@@ -3,6 +3,7 @@ import { assert } from "../lib/assert.ts"
 import { equalBytes, utf8 } from "../lib/bytes.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
 import { crc32 } from "../lib/checksum.ts"
+import { loadU32, storeU32 } from "../lib/littleEndian.ts"
 import type { LogIndex, Lsn, RangeId, ReplicaId, Term } from "../types.ts"
 
 /**
@@ -231,11 +232,10 @@ export function writeRecord(writer: ByteWriter, fields: RecordFields, data: Uint
  */
 export function sealRecords(writer: ByteWriter, batchLsn: Lsn): void {
   const bytes = writer.bytes()
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   let at = batchHeaderBytes
   while (at < bytes.length) {
-    const end = at + view.getUint32(at + 4, true)
-    view.setUint32(at, recordChecksum(bytes, at, end, batchLsn + at), true)
+    const end = at + loadU32(bytes, at + 4)
+    storeU32(bytes, at, recordChecksum(bytes, at, end, batchLsn + at))
     at = end
   }
   assert(at === bytes.length, "records tile the batch")

@@ -54,6 +54,12 @@ export class ByteReader {
     return this.buffer.subarray(at, at + count)
   }
 
+  /** The next `count` bytes, in memory of their own. */
+  copy(count: number): Uint8Array {
+    const at = this.advance(count)
+    return this.buffer.slice(at, at + count)
+  }
+
   bytes32(): Uint8Array {
     return this.raw(this.u32())
   }

@@ -103,7 +103,7 @@ export function readEntriesFound(reader: ByteReader): EntriesFound {
     const kind = reader.u8()
     if (kind > entryKinds.clear) throw new MalformedBytes(`no entry has kind ${kind}`)
     const checksum = reader.u32()
-    const data = reader.raw(reader.u32()).slice()
+    const data = reader.copy(reader.u32())
     if (crc32(data) !== checksum) throw new MalformedBytes("an entry's checksum")
     entries.push({ index: first + i, term: entryTerm, kind, data })
   }

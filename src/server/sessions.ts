@@ -193,7 +193,7 @@ export class SessionTable {
       const valueBytes = reader.u8()
       if (valueBytes > resultValueBytesMax)
         throw new MalformedBytes(`a result of ${valueBytes} bytes`)
-      const value = valueBytes === 0 ? undefined : reader.raw(valueBytes).slice()
+      const value = valueBytes === 0 ? undefined : reader.copy(valueBytes)
       session.results.set(sequence, { version, status: status as CommandStatus, value })
     }
     reader.end()

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import { emptyBytes, utf8 } from "../../src/lib/bytes.ts"
 import { Prng } from "../../src/lib/prng.ts"
+import { BlockPacker } from "../../src/lsm/table/blockPacker.ts"
 import {
   compress,
   compressionName,
@@ -76,6 +77,22 @@ describe("compression", () => {
       expect(compress(kind, noise.slice().fill(0, 2048))).toBeDefined()
     }
     expect(compress(compressions.none, new Uint8Array(4096))).toBeUndefined()
+  })
+
+  test("is tried on few blocks of a table while it does not pay, and on all again once it does", () => {
+    const prng = new Prng(2)
+    const noise = new Uint8Array(4096).map(() => prng.int(0, 255))
+    const zeros = new Uint8Array(4096)
+    for (const kind of packing) {
+      const packer = new BlockPacker(kind)
+      const packed = (block: Uint8Array) => packer.pack(block) !== undefined
+      // Fewer futile blocks in a row than it takes change nothing.
+      for (let i = 0; i < 15; i++) expect(packed(noise)).toBe(false)
+      expect(packed(zeros)).toBe(true)
+      for (let i = 0; i < 16; i++) expect(packed(noise)).toBe(false)
+      const later = Array.from({ length: 12 }, () => packed(zeros))
+      expect(later).toEqual([...Array(7).fill(false), ...Array(5).fill(true)])
+    }
   })
 
   test("has its numbers and names in the format", () => {

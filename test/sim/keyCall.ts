@@ -58,24 +58,29 @@ interface ReadOptions extends Ends<Result> {
 /** A read of one key. */
 export class ReadCall extends Call {
   private readonly options: ReadOptions
+  private readonly scans: boolean
+  /** What each attempt asks for in the same words. */
+  private readonly asked: Omit<ReadStyle, "scans">
 
   constructor(options: ReadOptions) {
     const { key, deadline, style } = options
     const anyReplica = style.level !== "linearizable" || style.anyReplica
     super({ position: key.position, deadline, anyReplica })
     this.options = options
+    const { scans, ...asked } = style
+    this.scans = scans
+    this.asked = asked
   }
 
   override request(
-    descriptor: RangeDescriptor,
+    { id: range, boundsVersion, end }: RangeDescriptor,
     base: { readonly token: number; readonly deadlineMs: number },
   ): DataRequest {
     const { position } = this
-    const { scans, ...style } = this.options.style
-    const read = { ...base, ...style, range: descriptor.id, ...boundsOf(descriptor) }
-    if (!scans) return { _tag: "Get", ...read, position }
+    const read = { ...base, ...this.asked, range, boundsVersion }
+    if (!this.scans) return { _tag: "Get", ...read, position }
     // From the key on; the page's first entry tells whether the key is there.
-    return { _tag: "Scan", ...read, lower: position, upper: descriptor.end, limit: 3 }
+    return { _tag: "Scan", ...read, lower: position, upper: end, limit: 3 }
   }
 
   /** What the answer says of the key. */
@@ -108,10 +113,6 @@ export class ReadCall extends Call {
   override gaveUp(): void {
     this.options.finish({ outcome: "fail", found: undefined })
   }
-}
-
-function boundsOf({ boundsVersion }: RangeDescriptor) {
-  return { boundsVersion }
 }
 
 /** A mutation keeps its identity over all of its attempts. */

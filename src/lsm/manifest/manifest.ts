@@ -183,8 +183,8 @@ function decodeEdit(payload: Uint8Array): ManifestEdit {
       tombstones: reader.u32(),
       createdSeconds: reader.u32(),
       compression: reader.u8(),
-      lower: reader.raw(reader.u16()).slice(),
-      upper: reader.raw(reader.u16()).slice(),
+      lower: reader.copy(reader.u16()),
+      upper: reader.copy(reader.u16()),
     }
     checkFragment(fragment)
     added.push(fragment)

@@ -16,7 +16,7 @@ export const topRecordBytes = 16
 
 /** Gathers the entries of one page. */
 export class IndexPageWriter {
-  private readonly content = new ByteWriter(1024)
+  private readonly content = new ByteWriter(256)
   private readonly starts: Array<number> = []
 
   get count(): number {

@@ -97,8 +97,8 @@ export function decodeTombstones(content: Uint8Array, baseSequence: number): Arr
   const result: Array<RangeTombstone> = []
   let last: Uint8Array | undefined
   for (let left = reader.u32(); left > 0; left--) {
-    const lower = reader.raw(reader.u16()).slice()
-    const upper = reader.raw(reader.u16()).slice()
+    const lower = reader.copy(reader.u16())
+    const upper = reader.copy(reader.u16())
     const sequence = reader.u64() + baseSequence
     const isApart = last === undefined || compareBytes(last, lower) <= 0
     const isRight = isApart && compareBytes(lower, upper) < 0 && sequence < maxSequence
@@ -140,7 +140,7 @@ export function decodeProperties(content: Uint8Array): StatedProperties {
     checksum: reader.u32(),
   })
   const key = () => {
-    const bytes = reader.raw(reader.u16()).slice()
+    const bytes = reader.copy(reader.u16())
     if (bytes.length > maxKeyBytes) throw new MalformedBytes("a key too long")
     return bytes
   }

@@ -5,9 +5,10 @@ import { ByteWriter } from "../../lib/byteWriter.ts"
 import type { RangeTombstone } from "../memtable/rangeTombstone.ts"
 import type { Cursor } from "../read/cursor.ts"
 import { compareRanges } from "../read/cursor.ts"
+import { BlockPacker } from "./blockPacker.ts"
 import { BlockWriter } from "./blockWriter.ts"
 import { BloomBuilder, keyHash } from "./bloom.ts"
-import { compress, compressions, isCompression, maxBlockBytes } from "./compression.ts"
+import { compressions, isCompression, maxBlockBytes } from "./compression.ts"
 import {
   blockTrailerBytes,
   kinds,
