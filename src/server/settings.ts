@@ -55,7 +55,7 @@ export interface StoreSettings {
   readonly snapshotGiveUpMs: number
   /** How long a snapshot that was broken off can be gone on with. */
   readonly snapshotKeepMs: number
-  /** Snapshots leave at the lesser rate while the node serves requests, and at up to the other while it has none. */
+  /** Snapshots leave at no less than the one rate, however requests fare, and at no more than the other (snapshotRate.ts). */
   readonly snapshotLeastBytesPerSecond: number
   readonly snapshotMostBytesPerSecond: number
   readonly scanPageEntries: number

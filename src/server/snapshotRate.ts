@@ -5,7 +5,9 @@ const step = 2
 /** By how much it rises while requests are served that do not feel it. */
 const carefulStep = 1.25
 /** Requests feel a snapshot that takes more than so many times as long as without one. */
-const feltFactor = 1.5
+const feltFactor = 2
+/** A measure counts for no more than so many times what is usual: one slow answer says little of the others. */
+const outlierFactor = 4
 /** What is shorter is nothing that anybody feels. */
 const leastFeltMs = 1
 /** A quarter of each new measure counts. */
@@ -78,11 +80,14 @@ export class SnapshotRate {
     // One that waits since before the last tick is felt, too.
     if (latencyCount === 0) return true
     const ms = latencySumMs / latencyCount
-    if (isSending) this.ladenMs = smoothed(this.ladenMs, ms)
-    else this.quietMs = smoothed(this.quietMs, ms)
-    const { quietMs, ladenMs } = this
-    if (quietMs === undefined || ladenMs === undefined) return true
-    return ladenMs > feltFactor * Math.max(quietMs, leastFeltMs)
+    if (!isSending) {
+      this.quietMs = smoothed(this.quietMs, ms)
+      return true
+    }
+    if (this.quietMs === undefined) return true
+    const usualMs = Math.max(this.quietMs, leastFeltMs)
+    this.ladenMs = smoothed(this.ladenMs, Math.min(ms, outlierFactor * usualMs))
+    return this.ladenMs > feltFactor * usualMs
   }
 }
 

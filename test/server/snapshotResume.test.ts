@@ -90,6 +90,10 @@ test("while requests are served, snapshots take what those do not feel", () => {
   // Twice as slow: it falls to the least.
   expect(serve(40, 10, true)).toBe(1000)
   expect(serve(40, 4, true)).toBe(64_000)
+  // One slow answer of many holds it up for a moment only.
+  serve(1, 10_000, true)
+  expect(serve(12, 4, true)).toBeGreaterThan(30_000)
+  expect(serve(40, 4, true)).toBe(64_000)
   // No answer at all within a tick is felt at once.
   expect(serve(1, 0, true)).toBe(32_000)
   // The next snapshot begins with what is known of times without one alone.
