@@ -100,6 +100,17 @@ export class JournalGroup extends GroupState {
     this.keepFloor(floor)
   }
 
+  /**
+   * A leader counts on a log that reaches `promised`, so this replica has acknowledged one and lost its end without a trace: as where damage to the newest batch
+   * looked like a torn write. It is owed from now on.
+   */
+  owe(promised: LogMark): void {
+    const known = this.promised
+    if (reaches(this.ownEnd, promised) || (known !== undefined && reaches(known, promised))) return
+    this.touch()
+    this.keepFloor(promised)
+  }
+
   /** The damage is made good, and the core is about to know: nothing but what its log does not reach is owed any more. */
   mended(): void {
     this.unmended = undefined

@@ -330,6 +330,16 @@ export class HoleFilling {
     return repair === undefined || !(repair.lacking.has(from) || repair.tries >= patientTries)
   }
 
+  /**
+   * Whether a leader counts on more than is there. It tells a follower no more to be committed than that has acknowledged to it, so what is missing was lost
+   * since, and looked like a write that never ended.
+   */
+  heard({ log, raft, installing }: Replica, message: Message): void {
+    if (message._tag !== "Heartbeat" || message.commit <= raft.lastIndex) return
+    if (message.term < raft.term || installing || log.missingCount > 0) return
+    log.owe({ index: message.commit, term: message.term })
+  }
+
   private unfillable(replica: Replica, repair: Repair): void {
     if (repair.state === "unfillable") return
     repair.state = "unfillable"

@@ -434,6 +434,7 @@ export class StoreLoop {
         replica.heardAtMs = nowMs
         // Damage took its promises: until they are known again it takes no part.
         if (!replica.log.mayVote || this.holes.keepsFrom(replica, message.message)) return
+        this.holes.heard(replica, message.message)
         return replica.raft.step(message.message, nowMs)
       case "SnapshotFrame":
         // Nor does it answer for what a snapshot brings.

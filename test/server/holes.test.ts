@@ -168,6 +168,37 @@ describe("pitfall 36: a torn tail is not damage in the middle", () => {
     }, 60_000)
   }
 
+  test("a follower whose newest batch is damaged as if it were torn learns from its leader what it owes, and gets it back", () => {
+    const cluster = copy(base)
+    for (const id of [1, 2, 3]) cluster.start(id)
+    const leader = cluster.untilLeader(range)
+    cluster.pass(500)
+    const hurt = [1, 2, 3].find((id) => id !== leader.id) as number
+    const last = () => cluster.replica(hurt, range)?.raft.lastIndex ?? 0
+    const before = last()
+    cluster.beginPut("newest", "value")
+    cluster.until(
+      "the follower has acknowledged it",
+      () =>
+        leader.loop.replicas
+          .get(range)
+          ?.raft.progress()
+          .some(({ replica, match }) => replica === hurt && match > before) === true,
+    )
+    stop(cluster, hurt)
+    const newest = records(disk(cluster, hurt)).filter(({ index }) => index === before + 1)
+    damage(disk(cluster, hurt), newest, true)
+    cluster.start(hurt)
+    expect(last()).toBe(before)
+    let hasOwed = false
+    cluster.until("it has the entry again", () => {
+      hasOwed ||= cluster.replica(hurt, range)?.log.voteFloor !== undefined
+      return last() > before
+    })
+    expect(hasOwed).toBe(true)
+    settle(cluster)
+  }, 60_000)
+
   test("a leader that loses entries which it alone has makes room for one that can send what follows", () => {
     const cluster = copy(base)
     for (const id of [1, 2, 3]) cluster.start(id)
