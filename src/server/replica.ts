@@ -85,6 +85,8 @@ export class Replica {
   differs: string | undefined
 
   readonly reads: PendingReads
+  /** Reads that may be served and wait for their turn (servableReads.ts). */
+  servableReads = 0
   private readonly settings: StoreSettings
   /** Where the replicas of the range live, as far as descriptors, entries and messages have told. An id is never used again, so it never moves. */
   private readonly nodes = new Map<ReplicaId, NodeId>()

@@ -16,6 +16,7 @@ import type {
   Request,
   ValueReply,
 } from "./requests.ts"
+import { type PlacedRead, ServableReads } from "./servableReads.ts"
 import type { StoreSettings } from "./settings.ts"
 import type { Storage } from "./storage.ts"
 import type { ClockReading } from "./storeLoop.ts"
@@ -51,12 +52,6 @@ function isRangeRequest(request: Request): request is RangeRequest {
   return _tag === "Split" || _tag === "ChangeMembers" || _tag === "Transfer" || _tag === "Clear"
 }
 
-/** A read, and the replica that is to serve it. */
-interface PlacedRead {
-  readonly replica: Replica
-  readonly read: TimedRead
-}
-
 /** An answer that is true only as long as a clock says so. */
 interface HeldReply extends PlacedRead {
   readonly reply: ReadReply
@@ -77,8 +72,7 @@ export class RequestQueue {
   private readonly host: RequestHost
   private incoming: Array<Request> = []
   private replies: Array<Reply> = []
-  /** Reads that may be served, in the order in which they came to be. */
-  private servable: Array<PlacedRead> = []
+  private readonly servable = new ServableReads()
   private held: Array<HeldReply> = []
   /** Reads of these have begun in this turn to wait for range time. */
   private readonly early = new Set<Replica>()
@@ -135,7 +129,7 @@ export class RequestQueue {
     if (!isMutation && request.level === "bounded" && !(request.maxStalenessMs > 0)) {
       return { _tag: "InvalidRequest", message: "a bounded read states a bound above 0 ms" }
     }
-    const waiting = replica.waiting + (isMutation ? 0 : this.servable.length)
+    const waiting = replica.waiting + (isMutation ? 0 : replica.servableReads)
     return waiting >= this.host.settings.requestsPerRange
       ? { _tag: "Overloaded", what: `range ${replica.range} has too many requests under way` }
       : undefined
@@ -152,7 +146,7 @@ export class RequestQueue {
     const read = timedRead(request, monotonicMs)
     const mayBeServable = request.level !== "linearizable"
     if (mayBeServable && replica.reads.isServable(read, this.progressOf(replica))) {
-      this.servable.push({ replica, read })
+      this.servable.push(replica, read)
     } else this.wait(replica, read)
   }
 
@@ -233,7 +227,7 @@ export class RequestQueue {
   /** Takes over the reads that may be served from the state as it is now. */
   takeConfirmed(replica: Replica): void {
     if (replica.reads.count === 0) return
-    replica.reads.take(this.progressOf(replica), (read) => this.servable.push({ replica, read }))
+    replica.reads.take(this.progressOf(replica), (read) => this.servable.push(replica, read))
   }
 
   /**
@@ -241,19 +235,14 @@ export class RequestQueue {
    * linearizable.
    */
   serveReads(): boolean {
-    const { servable } = this
-    if (servable.length === 0) return false
-    let budget = this.host.settings.readBytesPerTurn
-    let served = 0
-    while (served < servable.length && budget > 0) {
-      const { replica, read } = servable[served++] as PlacedRead
-      budget -= 256 + this.serve(replica, read)
-    }
-    this.servable = served === servable.length ? [] : servable.slice(served)
+    const areLeft = this.servable.serve(this.host.settings.readBytesPerTurn, this.serveOne)
     for (const replica of this.early) this.host.wantTick(replica)
     this.early.clear()
-    return this.servable.length > 0
+    return areLeft
   }
+
+  private readonly serveOne = ({ replica, read }: PlacedRead): number =>
+    256 + this.serve(replica, read)
 
   /** Serves one read, and returns about how many bytes of values its answer holds. */
   private serve(replica: Replica, read: TimedRead): number {
@@ -364,11 +353,9 @@ export class RequestQueue {
       this.refuse(request.token, replica, { _tag: "RangeMoved", descriptors: [descriptor] })
     })
     // Nothing of it may be read any more.
-    const isGone = (placed: PlacedRead) => placed.replica === replica
-    for (const { read } of this.servable.filter(isGone)) {
-      this.refuse(read.request.token, replica, refusalFor("notLeader", replica))
+    for (const { request } of this.servable.remove(replica)) {
+      this.refuse(request.token, replica, refusalFor("notLeader", replica))
     }
-    this.servable = this.servable.filter((placed) => !isGone(placed))
   }
 
   answer(reply: Reply): void {

@@ -250,9 +250,9 @@ export class StoreLoop {
     this.exchange.noticeLatency(ms)
   }
 
-  /** The transport lost its connection to a node, or dropped messages to it. */
+  /** The transport lost its connection to a node, or dropped messages to it. Of those that sleep none was on its way. */
   unreachable(node: NodeId): void {
-    for (const replica of this.sorted) {
+    for (const replica of this.awake) {
       for (const [place, at] of replica.knownNodes()) {
         if (at === node) replica.raft.reportUnreachable(place)
       }

@@ -103,6 +103,15 @@ describe("idle groups", () => {
     expect(replica.raft.leaseHolds(monotonicMs, wallMs)).toBe(false)
   })
 
+  test("a lost connection changes nothing of a sleeper, which has nothing under way", () => {
+    const cluster = asleep()
+    const leader = cluster.untilLeader(1)
+    for (const node of [1, 2, 3]) leader.loop.unreachable(node)
+    const { raft } = leader.loop.replicas.get(1) as Replica
+    const states = raft.progress().map(({ state }) => state)
+    expect(states).toEqual(["replicate", "replicate", "replicate"])
+  })
+
   test("a follower that is woken to vote keeps the silence that the last beat began", () => {
     const cluster = asleep()
     cluster.pass(1000)
