@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test"
 import { freshSeed, Workers } from "./hunt.ts"
 import { kills } from "./kills.ts"
-import type { Mutant } from "./mutants/mutant.ts"
+import { type Mutant, shownBy } from "./mutants/mutant.ts"
 import { mutants } from "./mutants/registry.ts"
 import type { Outcome } from "./world.ts"
 import { runSeed } from "./world.ts"
@@ -74,7 +74,7 @@ const furtherSeeds = 40
 
 function killerOf(mutant: Mutant, first: number): number | undefined {
   for (let seed = first; seed <= first + furtherSeeds; seed++) {
-    if (runSeed({ seed, mutant }).violation === undefined) continue
+    if (!shownBy(mutant, runSeed({ seed, mutant }).violation)) continue
     if (violationOf(seed) === undefined) return seed
   }
   return undefined

@@ -109,6 +109,7 @@ export const transferForEver: Mutant = {
   name: "T",
   title: "a transfer whose target does not take over never ends (pitfall 21)",
   parts: { RaftNode: NeverOverdue },
+  stalls: true,
 }
 
 interface Held {

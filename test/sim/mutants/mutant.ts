@@ -13,8 +13,18 @@ export interface Mutant {
   readonly Disk?: typeof SimulatedDisk
   /** Whether it can show at all in a world of these parameters: others are passed over, and count as tried. */
   readonly shows?: (parameters: Parameters) => boolean
+  /** It breaks no promise but leaves groups that stand still: a run that does not settle shows it. */
+  readonly stalls?: boolean
   /** Plants the bug before a run, and returns what takes it out again after it. */
   readonly plant?: () => () => void
+}
+
+/** Whether a run's end shows the bug: one that does not settle may have been led astray by any change at all. */
+export function shownBy(
+  mutant: Mutant,
+  violation: { readonly invariant: string } | undefined,
+): boolean {
+  return violation !== undefined && (violation.invariant !== "liveness" || mutant.stalls === true)
 }
 
 /** The journal's class as the store sees it, each recovered journal patched before it is used. */
