@@ -4,8 +4,8 @@ import type { Replica } from "./replica.ts"
 
 /**
  * Lets the replicas of a node tick as its disk allows: on a bad one they hand over what they lead, each to the voter that has most of its log, and come
- * late to elections. A leader whose stored bytes are damaged hands over too. A transfer takes a round trip where an election takes its timeout; where it comes to nothing, a leader on a disk that hangs
- * steps down.
+ * late to elections. A leader whose stored bytes are damaged hands over too. A transfer takes a round trip where an election takes its timeout; where it comes
+ * to nothing, a leader on a disk that hangs steps down.
  */
 export class Handover {
   private readonly score: DiskScore

@@ -54,6 +54,7 @@ const silentMs = 1000
  *   needs its vote, and never under an id that was buried here.
  * - A replica goes on the proof of a committed descriptor that does not list it, though ids up to a later one were given out: ids rise and are never used
  *   again, so this stays true for ever, and no late message can kill a new replica.
+ * - Who proposed a split and leads still leads the child's first term, without an election (raft/candidate.ts); any other leader of the parent seeks votes for it.
  * - Who is removed is told by the leader that removed it, and by whoever gets a message from it later. One that hears nobody asks all members that it has heard of;
  *   those of them that have left say who was there after them.
  * - A replica without data needs no proof to be out of the way: it rests (`ReplicaSet.rest`), which to the others is as if its node were down.
