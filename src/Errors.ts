@@ -46,14 +46,14 @@ export class Overloaded extends Schema.TaggedError<Overloaded>()("Overloaded", {
 
 /**
  * Free space on the disk of that node, or wait until somebody has: it takes no puts, and takes them again by itself within seconds of
- * space. Deletes and reads go on. Nothing was done.
+ * space. Reads go on, and deletes too unless a majority of the range's journals has no space left. Nothing was done.
  */
 export class DiskFull extends Schema.TaggedError<DiskFull>()("DiskFull", {
   /** A node, or a directory. */
   where: Schema.String,
 }) {
   override get message(): string {
-    return `the disk of ${this.where} is full: free space there (deletes and reads still work); puts are taken again within seconds, without a restart`
+    return `the disk of ${this.where} is full: free space there (reads still work, and deletes while a majority of the replicas can log them); puts are taken again within seconds, without a restart`
   }
 }
 
@@ -94,6 +94,25 @@ export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>()("Outcom
   }
 }
 
+/** Read the key, and write with the context read: more concurrent values than these are not kept apart. Nothing was done. */
+export class TooManySiblings extends Schema.TaggedError<TooManySiblings>()("TooManySiblings", {
+  limit: Schema.Number,
+}) {
+  override get message(): string {
+    return `the key has ${this.limit} values, or 1 MiB of them, that this write has not seen: read it, and write with the context that was read`
+  }
+}
+
+/** Use another operation, or a namespace of the other mode: what was asked for is not to be had in this one. Nothing was done. */
+export class NotSupportedInMode extends Schema.TaggedError<NotSupportedInMode>()(
+  "NotSupportedInMode",
+  { detail: Schema.String },
+) {
+  override get message(): string {
+    return this.detail
+  }
+}
+
 export type KvorumError =
   | NotLeader
   | RangeMoved
@@ -104,6 +123,8 @@ export type KvorumError =
   | NamespaceNotFound
   | StorageCorrupt
   | OutcomeUnknown
+  | TooManySiblings
+  | NotSupportedInMode
 
 /** Any of them, for decoding. */
 export const KvorumError = Schema.Union([
@@ -116,4 +137,6 @@ export const KvorumError = Schema.Union([
   NamespaceNotFound,
   StorageCorrupt,
   OutcomeUnknown,
+  TooManySiblings,
+  NotSupportedInMode,
 ])

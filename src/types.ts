@@ -29,6 +29,8 @@ export type Slot = Flavoured<"Slot">
 export type NamespaceId = Flavoured<"NamespaceId">
 export type BoundsVersion = Flavoured<"BoundsVersion">
 export type MembersVersion = Flavoured<"MembersVersion">
+/** Of the ring of the eventual namespaces; from 1. */
+export type RingVersion = Flavoured<"RingVersion">
 
 /** A user's key: 1 to 2048 bytes. */
 export type Key = Uint8Array

@@ -1,4 +1,5 @@
 import { loadU32 } from "./littleEndian.ts"
+import { readVarint, varintEnd } from "./varint.ts"
 
 /** Thrown when bytes from outside end early or hold a number that cannot be. The caller turns it into its own error. */
 export class MalformedBytes extends Error {
@@ -46,6 +47,21 @@ export class ByteReader {
     const high = loadU32(this.buffer, at + 4)
     if (high >= 2 ** 21) throw new MalformedBytes(`integer at ${at} is above 2^53`)
     return high * 2 ** 32 + loadU32(this.buffer, at)
+  }
+
+  /** A varint below 2^53 in its shortest form, so that a number has one form only. */
+  varint(): number {
+    const at = this.offset
+    const value = readVarint(this.buffer, at)
+    const end = varintEnd
+    if (!(end <= this.buffer.length && value <= Number.MAX_SAFE_INTEGER)) {
+      throw new MalformedBytes(`no varint at ${at} of ${this.buffer.length}`)
+    }
+    if (end - at > 1 && this.buffer[end - 1] === 0) {
+      throw new MalformedBytes(`varint at ${at} is longer than it need be`)
+    }
+    this.offset = end
+    return value
   }
 
   /** The next `count` bytes, as a view. */

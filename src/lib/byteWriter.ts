@@ -1,4 +1,5 @@
 import { storeU32, storeU64 } from "./littleEndian.ts"
+import { writeVarint } from "./varint.ts"
 
 /**
  * Appends little-endian numbers and bytes to one buffer that grows by doubling. `bytes()` is a view that the next
@@ -56,6 +57,12 @@ export class ByteWriter {
     this.reserve(8)
     storeU64(this.buffer, this.used, value)
     this.used += 8
+  }
+
+  /** A safe integer from 0, in one to eight bytes. */
+  varint(value: number): void {
+    this.reserve(8)
+    this.used = writeVarint(this.buffer, this.used, value)
   }
 
   raw(bytes: Uint8Array): void {
