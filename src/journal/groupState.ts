@@ -60,6 +60,9 @@ export abstract class GroupState {
   /** What it had promised when its damage was made good, until its core knows of that. */
   protected unmended: LogMark | undefined
 
+  /** The first missing entry, when it and what is behind it were never committed. */
+  private waivedFrom: LogIndex | undefined
+
   constructor(parts: JournalParts, key: GroupKey, replayed: ReplayedState) {
     assertWhole(key.range, key.replica)
     this.parts = parts
@@ -128,9 +131,23 @@ export abstract class GroupState {
     return this.mayVote ? this.promised : unreachable
   }
 
+  private get isWaived(): boolean {
+    return this.waivedFrom !== undefined && this.waivedFrom === this.places.firstMissing()
+  }
+
+  /**
+   * Nothing is owed any more from the first missing entry on: no other member has ever held that one, so nobody can have counted on its being here. Known until the
+   * next start; on the disk it stays as it is until other entries take its place.
+   */
+  waive(first: LogIndex): void {
+    assert(first === this.places.firstMissing(), () => `${first} is the first missing entry`)
+    this.waivedFrom = first
+  }
+
   protected get promised(): LogMark | undefined {
     const { floor, ownEnd } = this
-    const owed = this.places.missingCount > 0 || !this.mayVote ? ownEnd : this.unmended
+    const owesAll = (this.places.missingCount > 0 && !this.isWaived) || !this.mayVote
+    const owed = owesAll ? ownEnd : this.unmended
     if (owed === undefined || floor === undefined) return owed ?? floor
     return reaches(owed, floor) ? owed : floor
   }

@@ -16,7 +16,7 @@
  * 1. `put`, `delete`, `deleteRange` and `write` (a batch, batch.ts) write to the active memtable
  *    (memtable.ts), each operation stamped with the next sequence.
  * 2. The caller asks `canWrite` before a batch, and `needsSeal`; `seal` makes the active memtable
- *    immutable, under a generation that counts up, and opens a new one. What else must be exactly
+ *    immutable, under a generation that counts up, and opens a new one (memtables.ts). What else must be exactly
  *    as old as this memtable is put in just before. `pressure` says how near the limits are.
  * 3. `nextJob` hands out one job at a time: flush the oldest sealed memtable to a run of level 0,
  *    merge a slice of a level into the next or move it there (compaction.ts), ingest a snapshot or
@@ -60,6 +60,9 @@
  *   row, what changes an interval drops all. (What a compaction filter drops may be read from it a
  *   little longer, as it may from a table that no compaction has come to yet.)
  *
+ * Letting go of damaged tables (`letGoJob`) is for a tree whose reader knows older values from newer ones, and gets from elsewhere what it lacks: what the tables
+ * alone held is gone, and what they hid comes to light.
+ *
  * Replacing an interval (a snapshot ingested behind a barrier, a replica removed): one edit cuts
  * [lower, upper) out of all fragments of tables and adds the new tables on the deepest level, where
  * nothing can lie under them. Memtables must hold no key of the interval that was put before; what
@@ -86,15 +89,13 @@ import { Caches } from "./cache/caches.ts"
 import type { RowCache } from "./cache/rowCache.ts"
 import type { EngineJob, EngineJobResult } from "./maintenance/jobs.ts"
 import type { IngestTables, MaintenanceHost, ReplaceInterval } from "./maintenance/maintenance.ts"
-import { Maintenance } from "./maintenance/maintenance.ts"
+import { changesAnswers, Maintenance } from "./maintenance/maintenance.ts"
 import type { TableSet } from "./maintenance/tableSet.ts"
-import type { ManifestEnd, ManifestState, ManifestWrite } from "./manifest/manifest.ts"
-import { openManifest } from "./manifest/recovery.ts"
+import type { ManifestWrite } from "./manifest/manifest.ts"
+import { type OpenedManifest, openManifest } from "./manifest/recovery.ts"
 import type { Interval, Run, Version } from "./manifest/version.ts"
 import { findFragment } from "./manifest/version.ts"
-import { ArenaPool } from "./memtable/arenaPool.ts"
-import { Memtable } from "./memtable/memtable.ts"
-import type { RangeTombstone } from "./memtable/rangeTombstone.ts"
+import { Memtables } from "./memtable/memtables.ts"
 import { coveringSequence } from "./memtable/rangeTombstone.ts"
 import type { CorruptionReport, EngineOptions, EngineSettings } from "./options.ts"
 import { defaultEngineOptions, engineSettings } from "./options.ts"
@@ -125,7 +126,6 @@ export { defaultEngineOptions }
 export class Engine {
   private readonly settings: EngineSettings
   private readonly trees: TreeSet
-  private readonly arenas: ArenaPool
   private readonly caches: Caches
   private readonly rows: RowCache
   private readonly maintenance: Maintenance
@@ -133,8 +133,7 @@ export class Engine {
   private readonly scratch = new BlockCursor()
   private readonly views = new Views((view) => this.dropView(view))
   private readonly iteratorHost: IteratorHost
-  /** Newest first; the first one is active. */
-  private memtables: Array<Memtable>
+  private readonly memtables: Memtables
   private sequence: number
   /** Keys and values written since `open`. */
   private userBytes = 0
@@ -143,7 +142,7 @@ export class Engine {
 
   /**
    * Reads the manifest, repairs what a crash left (a torn last edit, orphans), and makes it
-   * durable. Throws `StorageCorruption` where bytes are damaged or a live table is missing,
+   * durable. Throws `StorageCorruption` where bytes are damaged or a live table is missing (of an expendable tree it is in quarantine then),
    * `NewerFormat` and `OlderFormat` where another version wrote, `TreesDiffer` where other trees
    * were declared; then nothing is changed.
    */
@@ -153,24 +152,18 @@ export class Engine {
     options: EngineOptions = defaultEngineOptions,
   ): Engine {
     const settings = engineSettings(options)
-    const { state, end } = openManifest(disk, directory, settings.trees)
-    return new this(disk, directory, settings, state, end)
+    const manifest = openManifest(disk, directory, settings)
+    return new this(disk, directory, settings, manifest)
   }
 
   protected constructor(
     disk: Disk,
     directory: string,
     settings: EngineSettings,
-    state: ManifestState,
-    end: ManifestEnd,
+    { state, end, missing }: OpenedManifest,
   ) {
     this.settings = settings
     this.trees = new TreeSet(settings.trees ?? [])
-    this.arenas = new ArenaPool({
-      arenaBytes: settings.arenaBytes,
-      keepCount: settings.maxSealedMemtables + 1,
-      readyCount: settings.readyArenas,
-    })
     const { blockCacheBytes, keyCacheBytes, rowCacheBytes } = settings
     this.caches = new Caches({
       blockBytes: blockCacheBytes,
@@ -179,10 +172,12 @@ export class Engine {
     })
     this.rows = this.caches.row
     this.sequence = state.lastSequence
-    this.memtables = [new Memtable(this.arenas.take(), state.flushedThrough + 1)]
+    this.memtables = new Memtables(settings, state.flushedThrough + 1)
     const { caches } = this
     const host = this.maintenanceHost()
-    this.maintenance = new Maintenance({ disk, directory, settings, state, end, caches, host })
+    this.maintenance = new Maintenance({
+      ...{ disk, directory, settings, state, end, missing, caches, host },
+    })
     this.tables = this.maintenance.tables
     const readFailed = (error: unknown) => this.readFailed(error)
     this.iteratorHost = new IteratorHost(this.tables.of, readFailed)
@@ -199,18 +194,8 @@ export class Engine {
         return engine.userBytes
       },
       takeSequence: () => ++this.sequence,
-      oldestSealed: () => {
-        if (this.memtables.length === 1) return undefined
-        const { generation, arena, tombstones } = this.memtables[this.memtables.length - 1]
-        const pieces = tombstones?.visibleAt(this.sequence) ?? []
-        return { generation, arena, tombstones: pieces.map(plainTombstone) }
-      },
-      flushed: (generation) => {
-        const flushed = this.memtables[this.memtables.length - 1]
-        assert(flushed.generation === generation, "the oldest memtable was flushed")
-        this.memtables = this.memtables.slice(0, -1)
-        this.dropMemtable(flushed)
-      },
+      oldestSealed: () => this.memtables.oldestSealed(this.sequence),
+      flushed: (generation) => this.memtables.flushed(generation),
     }
   }
 
@@ -234,7 +219,7 @@ export class Engine {
     assert(this.trees.holds(key, 0), () => `a key of tree ${key[0]}, which is not declared`)
     if (!this.rows.isOff) this.rows.invalidate(key)
     this.userBytes += key.length + head.length + tail.length
-    const active = this.memtables[0]
+    const { active } = this.memtables
     active.write(key, kinds.put, ++this.sequence, head, tail, this.views.pinnedSequence)
   }
 
@@ -242,7 +227,7 @@ export class Engine {
     assert(this.trees.holds(key, 0), () => `a key of tree ${key[0]}, which is not declared`)
     if (!this.rows.isOff) this.rows.invalidate(key)
     this.userBytes += key.length
-    const active = this.memtables[0]
+    const { active } = this.memtables
     const { pinnedSequence } = this.views
     active.write(key, kinds.delete, ++this.sequence, emptyBytes, emptyBytes, pinnedSequence)
   }
@@ -254,7 +239,7 @@ export class Engine {
     if (!this.rows.isOff) this.rows.clear()
     this.userBytes += lower.length + upper.length
     const { pinnedSequence } = this.views
-    this.memtables[0].deleteRange(lower, upper, ++this.sequence, pinnedSequence)
+    this.memtables.active.deleteRange(lower, upper, ++this.sequence, pinnedSequence)
   }
 
   /**
@@ -266,7 +251,7 @@ export class Engine {
     const cursor = new BatchCursor(bytes)
     const { rows, trees } = this
     const { pinnedSequence } = this.views
-    const active = this.memtables[0]
+    const { active } = this.memtables
     while (cursor.next()) {
       const { kind, keyOffset, keyLength, valueOffset, valueLength } = cursor
       if (kind === batchKinds.deleteRange) {
@@ -306,7 +291,7 @@ export class Engine {
 
   /** Bytes of the active memtable. */
   get memtableUsedBytes(): number {
-    return this.memtables[0].usedBytes
+    return this.memtables.active.usedBytes
   }
 
   /**
@@ -315,17 +300,17 @@ export class Engine {
    * can be sealed before a flush is installed.
    */
   canWrite(bytes: number): boolean {
-    return !this.isOver(bytes) || this.canSeal
+    return !this.memtables.isOver(bytes) || this.canSeal
   }
 
   /** Whether the active memtable should be sealed before a batch of `bytes`. */
   needsSeal(bytes: number): boolean {
-    return this.isOver(bytes) && this.canSeal
+    return this.memtables.isOver(bytes) && this.canSeal
   }
 
   /** Whether `seal` may be called. */
   get canSeal(): boolean {
-    return this.memtables.length <= this.settings.maxSealedMemtables
+    return this.memtables.canSeal
   }
 
   /** Writers that slow down in time are never stopped. */
@@ -333,7 +318,7 @@ export class Engine {
     return pressureOf({
       settings: this.settings,
       level0Runs: this.version.level0.length,
-      usedBytes: this.memtables[0].usedBytes,
+      usedBytes: this.memtables.active.usedBytes,
       canSeal: this.canSeal,
     })
   }
@@ -343,11 +328,7 @@ export class Engine {
    * flushed. An empty memtable is not sealed, and the generation before it is returned.
    */
   seal(): number {
-    const { generation, isEmpty } = this.memtables[0]
-    if (isEmpty) return generation - 1
-    assert(this.canSeal, "a memtable is sealed only while there is room for it")
-    this.memtables = [new Memtable(this.arenas.take(), generation + 1), ...this.memtables]
-    return generation
+    return this.memtables.seal()
   }
 
   /** The largest generation whose flush is in the manifest; all before it are too. */
@@ -357,7 +338,7 @@ export class Engine {
 
   /** True when everything that was put is in tables. */
   get memtablesEmpty(): boolean {
-    return this.memtables.length === 1 && this.memtables[0].isEmpty
+    return this.memtables.areEmpty
   }
 
   // ---- Reads
@@ -366,12 +347,12 @@ export class Engine {
    * The value of `key`, now or at a snapshot. It is never changed or reused by the engine, so it
    * may be kept; it must not be written to, because it may be a view of a cached block. (From a
    * memtable it is a copy: arenas are reused.) Throws `StorageCorruption` where what would answer
-   * is damaged.
+   * is damaged. `skip`: without so many bytes at its beginning.
    */
-  get(key: Uint8Array, snapshot?: EngineSnapshot): Uint8Array | undefined {
+  get(key: Uint8Array, snapshot?: EngineSnapshot, skip = 0): Uint8Array | undefined {
     const view = snapshot as ReadView | undefined
     assert(view === undefined || !view.isReleased, "a snapshot is read before it is released")
-    const memtables = view === undefined ? this.memtables : view.memtables
+    const memtables = view === undefined ? this.memtables.list : view.memtables
     const sequence = view === undefined ? this.sequence : view.sequence
     for (let i = 0; i < memtables.length; i++) {
       const memtable = memtables[i]
@@ -382,7 +363,7 @@ export class Engine {
         if (isCovered) return undefined
       }
       if (node === 0) continue
-      return memtable.kindOf(node) === kinds.put ? memtable.copyValue(node) : undefined
+      return memtable.kindOf(node) === kinds.put ? memtable.copyValue(node, skip) : undefined
     }
     const { runs } = view === undefined ? this.version : view.version
     const { maxRuns } = this.settings
@@ -393,12 +374,12 @@ export class Engine {
     const takesRow = view === undefined && !rows.isOff
     if (takesRow) {
       const row = rows.get(key, hash)
-      if (row !== undefined) return row
+      if (row !== undefined) return skip === 0 ? row : row.subarray(skip)
     }
     if (!this.findInTables(runs, key, hash)) return undefined
     const { valueBytes, valueOffset, valueLength } = this.scratch
     if (takesRow) rows.set(key, hash, valueBytes, valueOffset, valueLength)
-    return valueBytes.subarray(valueOffset, valueOffset + valueLength)
+    return valueBytes.subarray(valueOffset + skip, valueOffset + valueLength)
   }
 
   /** Puts `scratch` on the put of `key`; false when tables hold none, or a delete over it. */
@@ -442,33 +423,24 @@ export class Engine {
   }
 
   private view(): ReadView {
-    const { memtables, version } = this
-    for (const memtable of memtables) memtable.holders++
+    const { version } = this
     version.holders++
-    return this.views.add(this.sequence, memtables, version)
+    return this.views.add(this.sequence, this.memtables.hold(), version)
   }
 
   private dropView(view: ReadView): void {
-    for (const memtable of view.memtables) this.dropMemtable(memtable)
+    for (const memtable of view.memtables) this.memtables.drop(memtable)
     this.tables.drop(view.version)
-  }
-
-  private dropMemtable(memtable: Memtable): void {
-    memtable.holders--
-    if (memtable.holders > 0) return
-    memtable.release()
-    this.arenas.give(memtable.arena)
   }
 
   /** About what lies in an interval, memtables included; cheap, and right in order of size. */
   approximateSize(interval: Interval): { bytes: number; entries: number } {
-    let { bytes, entries } = this.maintenance.approximateSize(interval)
-    for (const memtable of this.memtables) {
-      const inMemory = memtable.approximateSize(interval.lower, interval.upper)
-      bytes += inMemory.bytes
-      entries += inMemory.entries
+    const inTables = this.maintenance.approximateSize(interval)
+    const inMemory = this.memtables.approximateSize(interval)
+    return {
+      bytes: inTables.bytes + inMemory.bytes,
+      entries: inTables.entries + inMemory.entries,
     }
-    return { bytes, entries }
   }
 
   /**
@@ -476,16 +448,8 @@ export class Engine {
    * side: by tables, or by memtables while those hold more of it. `undefined`: there is none.
    */
   splitKey(interval: Interval): Uint8Array | undefined {
-    let most = this.maintenance.approximateSize(interval).bytes
-    let largest: Memtable | undefined
-    for (const memtable of this.memtables) {
-      const { bytes } = memtable.approximateSize(interval.lower, interval.upper)
-      if (bytes <= most) continue
-      most = bytes
-      largest = memtable
-    }
-    const middle = largest?.middleKey(interval.lower, interval.upper)
-    return middle ?? this.maintenance.splitKey(interval)
+    const { bytes } = this.maintenance.approximateSize(interval)
+    return this.memtables.middleKey(interval, bytes) ?? this.maintenance.splitKey(interval)
   }
 
   // ---- Jobs
@@ -506,6 +470,11 @@ export class Engine {
   /** The job that takes finished tables in: see `Maintenance.ingestTables`. */
   ingestTables(request: IngestTables): EngineJob {
     return this.maintenance.ingestTables(request)
+  }
+
+  /** The job that lets go of damaged tables: see `Maintenance.letGoJob`. */
+  letGoJob(paths: ReadonlyArray<string>): EngineJob {
+    return this.maintenance.letGoJob(paths)
   }
 
   /**
@@ -530,7 +499,7 @@ export class Engine {
    * The manifest edit that makes a job's result count. Next: `runManifestWrite`, then `installed`.
    */
   complete(job: EngineJob, result: EngineJobResult): ManifestWrite {
-    this.replacesRows = job._tag === "Ingest" || job._tag === "IngestTables"
+    this.replacesRows = changesAnswers(job)
     return this.maintenance.complete(job, result)
   }
 
@@ -560,7 +529,7 @@ export class Engine {
     const { version, memtables, caches, views, maintenance, tables, settings } = this
     return engineStats({
       version,
-      memtables,
+      memtables: memtables.list,
       caches,
       openReaders: views.count,
       trees: settings.trees ?? [],
@@ -587,14 +556,4 @@ export class Engine {
   verify(): number {
     return this.maintenance.verify()
   }
-
-  private isOver(bytes: number): boolean {
-    const active = this.memtables[0]
-    return !active.isEmpty && active.usedBytes + bytes > this.settings.memtableBytes
-  }
-}
-
-/** Without what only the memtable needs: it crosses to the worker. */
-function plainTombstone({ lower, upper, sequence }: RangeTombstone): RangeTombstone {
-  return { lower, upper, sequence }
 }

@@ -72,6 +72,8 @@ export interface EngineOptions {
   readonly filters?: () => ReadonlyArray<FilterRule>
   /** Keys begin with the byte of a tree. Without trees any byte may stand there. */
   readonly trees?: ReadonlyArray<Tree>
+  /** Ids of trees of which the engine opens without a table whose file is missing: it counts as damaged. */
+  readonly expendable?: ReadonlyArray<number>
   readonly blockCacheBytes?: number
   readonly keyCacheBytes?: number
   readonly rowCacheBytes?: number
@@ -108,6 +110,7 @@ export interface EngineSettings extends CompactionOptions {
   readonly writing: WriteSettings
   readonly filters: () => ReadonlyArray<FilterRule>
   readonly trees: ReadonlyArray<Tree>
+  readonly expendable: ReadonlyArray<number>
   readonly scrubBytesPerSecond: number
   readonly onCorruption: (report: CorruptionReport) => void
 }
@@ -173,6 +176,7 @@ export function engineSettings(options: EngineOptions): EngineSettings {
     },
     filters: options.filters ?? (() => []),
     trees: options.trees ?? [],
+    expendable: options.expendable ?? [],
     scrubBytesPerSecond: options.scrubBytesPerSecond ?? 0,
     onCorruption: options.onCorruption ?? (() => {}),
   }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test"
 import { StorageCorruption } from "../../src/disk/disk.ts"
 import { emptyBytes, text, utf8 } from "../../src/lib/bytes.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import type { EngineOptions } from "../../src/lsm/engine.ts"
+import type { Engine, EngineOptions } from "../../src/lsm/engine.ts"
 import { type EngineJob, removeFiles, runJob } from "../../src/lsm/maintenance/jobs.ts"
 import type { Fragment } from "../../src/lsm/manifest/version.ts"
 import type { CorruptionReport } from "../../src/lsm/options.ts"
@@ -11,10 +11,12 @@ import { contentOf, digest } from "./harness.ts"
 import {
   carryOut,
   fill,
+  flushAll,
   fragmentsOf,
   interval,
   nowMs,
   open,
+  put,
   settle,
   small,
   step,
@@ -174,5 +176,70 @@ describe("damage", () => {
     expect(engine.quarantined()).toEqual([])
     settle(engine, disk)
     expect(digest(contentOf(engine))).toBe(model.digest())
+  })
+
+  describe("in a tree that may let go of it", () => {
+    const trees = [
+      { id: 1, name: "kept" },
+      { id: 2, name: "expendable" },
+    ]
+    const options = { ...small, blockCacheBytes: 0, trees, expendable: [2] }
+    const place = (tree: number, i: number) => Uint8Array.of(tree, i)
+
+    /** Old values of both trees, and new ones of some keys in newer tables. */
+    function layered() {
+      const made = open(options)
+      const { engine, disk } = made
+      for (const [keys, value] of [
+        [40, "old"],
+        [4, "new"],
+      ] as const) {
+        for (let i = 0; i < keys; i++) {
+          for (const tree of [1, 2]) put(engine, disk, place(tree, i), utf8(value))
+        }
+        flushAll(engine, disk)
+      }
+      return made
+    }
+
+    const newest = (disk: SimulatedDisk, tree: number) =>
+      fragmentsOf(disk)
+        .filter(({ lower }) => lower[0] === tree)
+        .sort((left, right) => right.fileNumber - left.fileNumber)[0] as Fragment
+    const pathOf = ({ fileNumber }: Fragment) =>
+      `engine/${String(fileNumber).padStart(8, "0")}.table`
+
+    const damagedOf = (engine: Engine, tree: number) =>
+      engine
+        .quarantined()
+        .filter(({ interval }) => interval.lower[0] === tree)
+        .map(({ path }) => path)
+
+    test("what it hid comes to light, and nothing else changes", () => {
+      const { engine, disk } = layered()
+      for (const tree of [1, 2]) disk.corrupt(pathOf(newest(disk, tree)), 20, 1)
+      for (const tree of [1, 2]) expect(() => engine.get(place(tree, 0))).toThrow(StorageCorruption)
+      carryOut(engine, disk, engine.letGoJob(damagedOf(engine, 2)))
+      expect(text(engine.get(place(2, 0)) as Uint8Array)).toBe("old")
+      expect(text(engine.get(place(2, 9)) as Uint8Array)).toBe("old")
+      expect(() => engine.get(place(1, 0))).toThrow(StorageCorruption)
+      expect(engine.quarantined().map(({ interval }) => interval.lower[0])).toEqual([1])
+    })
+
+    test("it opens without a table's file, and knows what is missing; of another tree it does not", () => {
+      const { engine, disk } = layered()
+      engine.close()
+      const lost = newest(disk, 2)
+      disk.remove(pathOf(lost))
+      const again = open(options, disk).engine
+      expect(again.quarantined().map(({ interval }) => interval.lower)).toEqual([lost.lower])
+      expect(() => again.get(place(2, 0))).toThrow(StorageCorruption)
+      carryOut(again, disk, again.letGoJob(damagedOf(again, 2)))
+      expect(text(again.get(place(2, 0)) as Uint8Array)).toBe("old")
+      again.verify()
+      again.close()
+      disk.remove(pathOf(newest(disk, 1)))
+      expect(() => open(options, disk)).toThrow(StorageCorruption)
+    })
   })
 })

@@ -38,6 +38,8 @@ export function editOf(
       const added = fragmentsOf(job, tables, { level: deepestLevel, run: 0, baseSequence })
       return replacing({ version, levels: allLevels, intervals: job.intervals, added, measure })
     }
+    case "LetGo":
+      return { removedFiles: job.files, added: [] }
     case "Checkpoint":
     case "Scrub":
       return nothing

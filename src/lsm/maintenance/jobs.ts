@@ -96,6 +96,12 @@ export interface IngestTablesJob extends JobBase {
   readonly sequence: number
 }
 
+/** Let go of damaged tables, whole: an edit and nothing else. What lies under them comes to light. */
+export interface LetGoJob extends JobBase {
+  readonly _tag: "LetGo"
+  readonly files: ReadonlyArray<number>
+}
+
 /** Make another folder an engine of its own that holds what tables hold now. */
 export interface CheckpointJob extends JobBase {
   readonly _tag: "Checkpoint"
@@ -117,6 +123,7 @@ export type EngineJob =
   | MoveJob
   | IngestJob
   | IngestTablesJob
+  | LetGoJob
   | CheckpointJob
   | ScrubJob
 
@@ -140,6 +147,7 @@ export function runJob(disk: Disk, job: EngineJob, pace?: Pace): EngineJobResult
     case "Compact":
       return { id, tables: compact(disk, job, pace) }
     case "Move":
+    case "LetGo":
       return { id, tables: [] }
     case "Ingest":
       return { id, tables: ingestSpill(disk, job, pace) }

@@ -39,6 +39,11 @@ interface PendingEdit {
 const start2020Ms = 1_577_836_800_000
 const noBytes = new Uint8Array(0)
 
+/** Whether tables answer otherwise once the job's edit is in force. */
+export function changesAnswers({ _tag }: EngineJob): boolean {
+  return _tag === "Ingest" || _tag === "IngestTables" || _tag === "LetGo"
+}
+
 /**
  * Versions, jobs, manifest edits and files of an engine. The engine around it has the memtables and
  * the reads; this class hands out one job at a time, turns its result into an edit of the manifest,
@@ -74,6 +79,8 @@ export class Maintenance {
     end: ManifestEnd
     caches: Caches
     host: MaintenanceHost
+    /** Tables without a file. */
+    missing: ReadonlyArray<StorageCorruption>
   }) {
     const { disk, directory, settings, state, end, caches, host } = options
     this.directory = directory
@@ -87,6 +94,7 @@ export class Maintenance {
     this.tables.hold(this.current)
     this.end = end
     this.nextFileNumber = state.nextFileNumber
+    for (const error of options.missing) this.corruptionMet(error)
     this.installedGeneration = state.flushedThrough
     this.flushedAndMerged = state.written
     this.userBytesBefore = state.written.userBytes
@@ -148,6 +156,20 @@ export class Maintenance {
     const { intervals, paths } = request
     const sequence = this.host.takeSequence()
     this.running = { _tag: "IngestTables", ...this.jobBase(), intervals, paths, sequence }
+    return this.running
+  }
+
+  /**
+   * The job that lets go of damaged tables, whole, with all that they alone hold. Older values and keys that were deleted come to light where a damaged table
+   * hid them: it is for a tree whose reader can tell. Memtables are none of its matter. Requires that no job is under way.
+   */
+  letGoJob(paths: ReadonlyArray<string>): EngineJob {
+    assert(this.running === undefined, "one job is under way at a time")
+    const files = paths
+      .map((path) => this.tables.numberOf(path))
+      .filter((file) => file !== undefined)
+      .filter((file) => this.tables.quarantine.has(file))
+    this.running = { _tag: "LetGo", ...this.jobBase(), files }
     return this.running
   }
 
@@ -313,8 +335,8 @@ export class Maintenance {
   }
 
   /**
-   * The edit is durable: swaps the version and lets go of what it replaced. True when keys have
-   * other values now (an ingest).
+   * The edit is durable: swaps the version and lets go of what it replaced. True when keys may have
+   * other values now.
    */
   installed(write: ManifestWrite): boolean {
     const pending = this.pending
@@ -333,7 +355,7 @@ export class Maintenance {
       this.installedGeneration = job.generation
       this.host.flushed(job.generation)
     }
-    return job._tag === "Ingest" || job._tag === "IngestTables"
+    return changesAnswers(job)
   }
 
   /**

@@ -1,5 +1,5 @@
 import type { Interval } from "../manifest/version.ts"
-import type { RangeTombstone } from "../memtable/rangeTombstone.ts"
+import type { SealedMemtable } from "../memtable/memtables.ts"
 
 /** Replaces all keys of `intervals` by those of a spill (spill.ts), in one manifest edit. */
 export interface ReplaceInterval {
@@ -30,14 +30,8 @@ export interface MaintenanceHost {
   readonly userBytes?: number
   /** The next sequence, taken. */
   takeSequence(): number
-  /** The memtable to flush next; its range tombstones ascend and are disjoint. */
-  oldestSealed():
-    | {
-        readonly generation: number
-        readonly arena: SharedArrayBuffer
-        readonly tombstones: ReadonlyArray<RangeTombstone>
-      }
-    | undefined
+  /** The memtable to flush next. */
+  oldestSealed(): SealedMemtable | undefined
   /** The memtable of a generation, the oldest, is in tables that count. */
   flushed(generation: number): void
 }

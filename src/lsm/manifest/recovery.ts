@@ -7,6 +7,13 @@ import type { ManifestEnd, ManifestState } from "./manifest.ts"
 import { newManifest, readCurrent, readManifest } from "./manifest.ts"
 import { runManifestWrite } from "./manifestWrite.ts"
 
+export interface OpenedManifest {
+  readonly state: ManifestState
+  readonly end: ManifestEnd
+  /** Tables of expendable trees that have no file. */
+  readonly missing: ReadonlyArray<StorageCorruption>
+}
+
 /**
  * What the manifest in force says, made durable, with nothing else left in the folder; a folder
  * without an engine gets one. Trees that are new are recorded. All checks come before the first
@@ -15,8 +22,9 @@ import { runManifestWrite } from "./manifestWrite.ts"
 export function openManifest(
   disk: Disk,
   directory: string,
-  declared: ReadonlyArray<Tree>,
-): { state: ManifestState; end: ManifestEnd } {
+  options: { readonly trees: ReadonlyArray<Tree>; readonly expendable: ReadonlyArray<number> },
+): OpenedManifest {
+  const declared = options.trees
   const names = disk.list(directory)
   if (!names.includes("CURRENT")) return create(disk, directory, names, declared)
 
@@ -24,11 +32,14 @@ export function openManifest(
   const read = readManifest(disk, directory, fileNumber)
   const trees = checkTrees(manifestPath(directory, fileNumber), read.state.trees, declared)
   const present = new Set(names)
+  const missing = new Map<string, StorageCorruption>()
   for (const fragment of read.state.fragments) {
     const path = tablePath(directory, fragment.fileNumber)
     if (present.has(path.slice(directory.length + 1))) continue
     const expected = `a table of ${fragment.sizeBytes} bytes`
-    throw new StorageCorruption({ path, offset: 0, expected, actual: "no file" })
+    const error = new StorageCorruption({ path, offset: 0, expected, actual: "no file" })
+    if (!options.expendable.includes(fragment.lower[0])) throw error
+    missing.set(path, error)
   }
 
   // The process may have died between writing and syncing. What was read must be durable before
@@ -54,7 +65,7 @@ export function openManifest(
     end = next.end
   }
   removeOrphans(disk, directory, state, end.fileNumber)
-  return { state, end }
+  return { state, end, missing: [...missing.values()] }
 }
 
 function create(
@@ -62,7 +73,7 @@ function create(
   directory: string,
   names: ReadonlyArray<string>,
   declared: ReadonlyArray<Tree>,
-): { state: ManifestState; end: ManifestEnd } {
+): OpenedManifest {
   // A crash in the middle of creation leaves the first manifest, perhaps, and nothing else.
   for (const name of names) {
     const parsed = parseName(name)
@@ -88,7 +99,7 @@ function create(
   }
   const first = newManifest({ id: 0, directory, fileNumber: 1, state })
   runManifestWrite(disk, first.write)
-  return { state, end: first.end }
+  return { state, end: first.end, missing: [] }
 }
 
 function removeOrphans(

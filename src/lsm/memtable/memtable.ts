@@ -212,9 +212,9 @@ export class Memtable {
    * A copy, not shared: readers may keep it, and what cannot read shared memory (TextDecoder) can
    * read it.
    */
-  copyValue(node: number): Uint8Array {
+  copyValue(node: number, skip = 0): Uint8Array {
     const offset = this.valueOffset(node)
-    return this.bytes.slice(offset, offset + this.valueLength(node))
+    return this.bytes.slice(offset + skip, offset + this.valueLength(node))
   }
 
   keyOffset(node: number): number {

@@ -65,10 +65,8 @@ export const kinds = { delete: 0, put: 1 } as const
  * memtable's node.
  */
 export const maxKeyBytes = 4096
-/**
- * Longest value: a 1 MiB value with its record header, and range-local tables, with room to spare.
- */
-export const maxValueBytes = 8 * 1024 * 1024
+/** Longest value: the largest state of a key of an eventual namespace, 15 MiB, with its record header and room to spare. */
+export const maxValueBytes = 16 * 1024 * 1024
 
 /** Sequences end below it: half of what a double counts exactly, so that a difference fits too. */
 export const maxSequence = 2 ** 52
