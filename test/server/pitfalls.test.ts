@@ -1,6 +1,5 @@
 import { describe, expect, test } from "bun:test"
-import { existsSync, readFileSync } from "node:fs"
-import { join } from "node:path"
+import { missingTests, type Pitfall, titlesOf } from "../pitfallTable.ts"
 
 /**
  * The ways in which implementations of Raft, and of ranges on top of it, have failed, by their numbers in the list of this project, and for each the tests that
@@ -8,11 +7,7 @@ import { join } from "node:path"
  *
  * Two numbers are missing: 39 is about merges and 41 about sizes that change by themselves, which this code does not do.
  */
-const pitfalls: ReadonlyArray<{
-  readonly number: number
-  readonly pitfall: string
-  readonly tests: ReadonlyArray<readonly [file: string, title: string]>
-}> = [
+const pitfalls: ReadonlyArray<Pitfall> = [
   {
     number: 1,
     pitfall: "an entry of an earlier term is committed by counting",
@@ -332,17 +327,7 @@ describe("of the pitfalls of consensus and of ranges", () => {
   })
 
   test("every test that is named exists, and says the number", () => {
-    const missing: Array<string> = []
-    for (const { number, tests } of pitfalls) {
-      for (const [file, title] of tests) {
-        const path = join(import.meta.dir, "..", file)
-        const text = existsSync(path) ? readFileSync(path, "utf8") : ""
-        if (!titlesOf(file, text).some((each) => says(each, number, title))) {
-          missing.push(`${number} ${file}: ${title}`)
-        }
-      }
-    }
-    expect(missing).toEqual([])
+    expect(missingTests(pitfalls, says)).toEqual([])
   })
 
   test("the look at titles can fail", () => {
@@ -354,12 +339,6 @@ describe("of the pitfalls of consensus and of ranges", () => {
     expect(titlesOf("a.txt", "pitfall 1: it works\n---\nmore")).toEqual(["pitfall 1: it works"])
   })
 })
-
-/** What a file's tests are called: the head of a script, or the strings of a source, which a comment is not. */
-function titlesOf(file: string, text: string): ReadonlyArray<string> {
-  if (file.endsWith(".txt")) return [text.split("\n---")[0] as string]
-  return [...text.matchAll(/(["`])((?:(?!\1)[^\n])*)\1/g)].map(([, , title]) => title as string)
-}
 
 /** True when a title holds the words and the number, as in "pitfall 5: ...", "pitfalls 17, 19: ..." or "... (pitfall 33)". */
 function says(found: string, number: number, words: string): boolean {
