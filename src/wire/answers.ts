@@ -1,3 +1,7 @@
+import type { Level } from "../dynamo/coordinator/slotPlan.ts"
+import type { ConflictRule } from "../dynamo/elements.ts"
+import type { EventualStatus } from "../dynamo/node/eventualStatus.ts"
+import type { EventualReply } from "../dynamo/node/requests.ts"
 import type {
   Consistency,
   LogIndex,
@@ -43,6 +47,8 @@ export type Refusal =
   | { readonly _tag: "StorageCorrupt"; readonly message: string }
   /** A procedure of the control plane stopped on its way; asked for again, it goes on from there. */
   | { readonly _tag: "Unfinished"; readonly message: string }
+  /** Of orders only: requests for data name a namespace by its id. */
+  | { readonly _tag: "NamespaceNotFound"; readonly namespace: string }
 
 export interface PageEntry {
   readonly position: Position
@@ -108,6 +114,17 @@ export interface NamespaceInfo {
   readonly name: string
   readonly mode: Mode
   readonly partitioning: "hash" | "ordered"
+  /** Of an eventual one. */
+  readonly eventual?: EventualPolicy
+}
+
+export interface EventualPolicy {
+  readonly conflict: ConflictRule
+  /** N. */
+  readonly copies: number
+  /** Levels of requests that name none. */
+  readonly write: Level
+  readonly read: Level
 }
 
 /** `host:port` of a node's listeners, as it advertises them. */
@@ -123,6 +140,7 @@ export interface NodeStatus {
   /** For people: "ready", "electing" or "disk full". */
   readonly state: string
   readonly addresses: { readonly client: string; readonly peer: string }
+  readonly eventual: EventualStatus
 }
 
 /** Everything a client needs to route. */
@@ -130,6 +148,8 @@ export interface Routes {
   readonly nodes: ReadonlyArray<NodeAddresses>
   readonly namespaces: ReadonlyArray<NamespaceInfo>
   readonly ranges: ReadonlyArray<RangeReport>
+  /** Of eventual namespaces (topology/ringCodec.ts); `undefined` while the node has not learned one. */
+  readonly ring: Uint8Array | undefined
 }
 
 export interface RoutesAnswer {
@@ -149,10 +169,22 @@ export interface AdminAnswer {
   readonly result: unknown
 }
 
+/** Of a request to an eventual namespace. */
+export interface EventualAnswer {
+  readonly _tag: "Eventual"
+  readonly reply: EventualReply
+}
+
 /** The last frame of a connection: why the node closes it. */
 export interface ClosingNotice {
   readonly _tag: "Closing"
   readonly reason: string
 }
 
-export type Answer = DataAnswer | RoutesAnswer | StatusAnswer | AdminAnswer | ClosingNotice
+export type Answer =
+  | DataAnswer
+  | RoutesAnswer
+  | StatusAnswer
+  | AdminAnswer
+  | EventualAnswer
+  | ClosingNotice

@@ -1,3 +1,4 @@
+import type { EventualReply } from "../dynamo/node/requests.ts"
 import { ByteReader, MalformedBytes } from "../lib/byteReader.ts"
 import { text, utf8 } from "../lib/bytes.ts"
 import type { ByteWriter } from "../lib/byteWriter.ts"
@@ -12,6 +13,7 @@ import type {
   Routes,
 } from "./answers.ts"
 import { type CommandStatus, commandStatuses } from "./command.ts"
+import { readEventualReply, writeEventualReply } from "./eventualLayout.ts"
 import { beginFrame, endFrame } from "./frames.ts"
 import { levelCode, levelOf, parseJson } from "./native.ts"
 import { asArray, asBytes, asCount, orUndefined, pack, unpack } from "./packed.ts"
@@ -34,6 +36,10 @@ const answerKinds = {
   status: 6,
   changed: 7,
   admin: 8,
+  eventualWritten: 9,
+  eventualValue: 10,
+  eventualEntries: 11,
+  eventualRefused: 12,
   closing: 255,
 } as const
 /** In place of a bound in milliseconds. */
@@ -49,6 +55,7 @@ const refusalCodes: Record<Refusal["_tag"], number> = {
   StorageCorrupt: 7,
   DiskFull: 8,
   Unfinished: 9,
+  NamespaceNotFound: 10,
 }
 const statusMax = Math.max(...Object.values(commandStatuses))
 
@@ -154,6 +161,9 @@ function writeRefusal(writer: ByteWriter, refusal: Refusal): void {
     case "Unfinished":
       writer.raw(utf8(refusal.message))
       break
+    case "NamespaceNotFound":
+      writer.raw(utf8(refusal.namespace))
+      break
     default:
       refusal satisfies never
   }
@@ -186,6 +196,8 @@ function readRefusal(reader: ByteReader): Refusal {
       return { _tag: "StorageCorrupt", message: text(reader.rest()) }
     case refusalCodes.Unfinished:
       return { _tag: "Unfinished", message: text(reader.rest()) }
+    case refusalCodes.NamespaceNotFound:
+      return { _tag: "NamespaceNotFound", namespace: text(reader.rest()) }
     default:
       throw new MalformedBytes(`unknown refusal ${code}`)
   }
@@ -207,6 +219,19 @@ export function writeStatus(writer: ByteWriter, id: number, status: NodeStatus):
 export function writeAdministered(writer: ByteWriter, id: number, result: unknown): void {
   const start = beginAnswer(writer, { kind: answerKinds.admin, id, rangeTime: 0 })
   writer.raw(utf8(JSON.stringify(result)))
+  endFrame(writer, start)
+}
+
+const eventualKinds = {
+  EventualWritten: answerKinds.eventualWritten,
+  EventualValue: answerKinds.eventualValue,
+  EventualEntries: answerKinds.eventualEntries,
+  EventualRefused: answerKinds.eventualRefused,
+} as const
+
+export function writeEventual(writer: ByteWriter, id: number, reply: EventualReply): void {
+  const start = beginAnswer(writer, { kind: eventualKinds[reply._tag], id, rangeTime: 0 })
+  writeEventualReply(writer, reply)
   endFrame(writer, start)
 }
 
@@ -275,6 +300,14 @@ function readAnswerBody(reader: ByteReader, kind: number): Answer {
       return { _tag: "Status", status: readStatus(unpack(reader.rest())) }
     case answerKinds.admin:
       return { _tag: "Admin", result: parseJson(text(reader.rest())) }
+    case answerKinds.eventualWritten:
+      return { _tag: "Eventual", reply: readEventualReply("EventualWritten", reader) }
+    case answerKinds.eventualValue:
+      return { _tag: "Eventual", reply: readEventualReply("EventualValue", reader) }
+    case answerKinds.eventualEntries:
+      return { _tag: "Eventual", reply: readEventualReply("EventualEntries", reader) }
+    case answerKinds.eventualRefused:
+      return { _tag: "Eventual", reply: readEventualReply("EventualRefused", reader) }
     case answerKinds.closing:
       return { _tag: "Closing", reason: text(reader.rest()) }
     default:

@@ -22,7 +22,7 @@ export { type CommandStatus, commandStatuses, conditions, operations } from "./c
  *     0  u8   operation            1 put, 2 delete, 3 add, 4 batch
  *     1  u8   condition            0 none, 1 version equals, 2 absent, 3 value equals
  *     2  u16  bytes of position
- *     4  u32  bytes of value       0 for a delete; 8 for an add: the i64 to add; a batch's operations (batchView.ts)
+ *     4  u32  bytes of value       0 for a delete; 8 for an add: the i64 to add; a batch's operations (batch.ts)
  *     8  u32  bytes of the value that the condition expects
  *    12  u32  boundsVersion        the client's view of the range
  *    16  u64  client id            drawn at random by the client, never 0

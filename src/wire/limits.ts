@@ -11,6 +11,8 @@ export const limits = {
   helloBytes: 4 * 1024,
   keyBytes: 2048,
   valueBytes: 1024 * 1024,
+  /** Of values in eventual namespaces, 71 years as in strong ones: what ends then is a number that all can read. */
+  ttlMs: Math.floor(2 ** 51 / 1000),
   /** Above this a value is taken, and a warning logged: Kvorum is made for small pairs. */
   valueWarnBytes: 10 * 1024,
   batchOperations: 1000,
@@ -38,6 +40,12 @@ export function keyProblem(keyBytes: number): string | undefined {
 export function valueProblem(valueBytes: number, what = "value"): string | undefined {
   if (valueBytes <= limits.valueBytes) return undefined
   return `${what} of ${valueBytes} bytes: limit is ${limits.valueBytes} bytes`
+}
+
+/** Why the time after which a value of an eventual namespace expires is refused, or `undefined`. 0: never. */
+export function ttlProblem(ttlMs: number): string | undefined {
+  if (Number.isInteger(ttlMs) && ttlMs >= 0 && ttlMs <= limits.ttlMs) return undefined
+  return `ttlMs of ${ttlMs}: limit is whole numbers from 1 to ${limits.ttlMs} ms (leave it out for a value that does not expire)`
 }
 
 /** Why a batch is refused, or `undefined`. `sizeBytes` counts keys and values. */

@@ -1,7 +1,14 @@
+import type { EventualRequest } from "../dynamo/node/requests.ts"
 import { ByteReader, MalformedBytes } from "../lib/byteReader.ts"
 import { text, utf8 } from "../lib/bytes.ts"
 import type { ByteWriter } from "../lib/byteWriter.ts"
 import type { Consistency, NodeId, Position, RangeId, Version } from "../types.ts"
+import {
+  readEventualPage,
+  readEventualRead,
+  readEventualWrite,
+  writeEventualRequest,
+} from "./eventualLayout.ts"
 import { beginFrame, endFrame } from "./frames.ts"
 import { asArray, asBytes, asCount, asText, pack, unpack } from "./packed.ts"
 import { packChange, type RangeChange, readChange } from "./rangeChange.ts"
@@ -9,7 +16,7 @@ import { packChange, type RangeChange, readChange } from "./rangeChange.ts"
 export type { RangeChange } from "./rangeChange.ts"
 
 /**
- * The native door's protocol, version 2, inside frames (frames.ts). All numbers are little-endian. Do not change: sent.
+ * The native door's protocol, version 3, inside frames (frames.ts). All numbers are little-endian. Do not change: sent.
  *
  * A connection opens with one frame each way:
  *
@@ -28,6 +35,7 @@ export type { RangeChange } from "./rangeChange.ts"
  *     6 range     5 packed [range, deadlineMs, verb, ...]: "split", boundsVersion, at (nil = about the middle), child;
  *                 "members", membersVersion, [[node, replica, role (replicaRoles.ts)]]; "transfer", to; "clear", boundsVersion
  *     7 admin     5 u32 deadline ms   9 packed [verb, arguments as JSON text]
+ *     8 write, 9 read, 10 page of an eventual namespace: eventualLayout.ts
  *
  *     0 u8 kind   1 u32 request id   5 u64 range time
  *     1 mutated   13 u8 status   14 u64 version   22 receipt   68 value (no bytes = none)
@@ -38,6 +46,7 @@ export type { RangeChange } from "./rangeChange.ts"
  *     6 status    13 packed (routesLayout.ts)
  *     7 changed   13 receipt     59 packed descriptor (routesLayout.ts)
  *     8 admin     13 result as JSON text
+ *     9 written, 10 value, 11 entries, 12 refused of an eventual namespace: eventualLayout.ts
  *     255 closing 13 UTF-8 reason; the node closes the connection after it
  *
  *     receipt     0 u8 level   1 u8 role   2 u32 node   6 u32 range   10 u64 term   18 u64 index   26 u64 replica   34 u32 stale bound ms (2^32 - 1 = unknown)
@@ -45,7 +54,7 @@ export type { RangeChange } from "./rangeChange.ts"
  *     level       0 linearizable, 1 local, 2 bounded        role   0 leader, 1 follower
  */
 export const nativeMagic = 0x4d52564b
-export const nativeVersion = 2
+export const nativeVersion = 3
 
 const requestKinds = {
   mutate: 1,
@@ -55,6 +64,9 @@ const requestKinds = {
   status: 5,
   range: 6,
   admin: 7,
+  eventualWrite: 8,
+  eventualRead: 9,
+  eventualPage: 10,
 } as const
 const levels: ReadonlyArray<Consistency> = ["linearizable", "local", "bounded"]
 /** Arguments of a control-plane verb are a handful of names and numbers. */
@@ -197,7 +209,26 @@ export interface WireAsk {
   readonly id: number
 }
 
-export type WireRequest = WireMutate | WireGet | WireScan | WireRange | WireAdmin | WireAsk
+export interface WireEventual {
+  readonly _tag: "Eventual"
+  readonly id: number
+  readonly request: EventualRequest
+}
+
+export type WireRequest =
+  | WireMutate
+  | WireGet
+  | WireScan
+  | WireRange
+  | WireAdmin
+  | WireAsk
+  | WireEventual
+
+const eventualKinds = {
+  EventualWrite: requestKinds.eventualWrite,
+  EventualRead: requestKinds.eventualRead,
+  EventualPage: requestKinds.eventualPage,
+} as const
 
 /** One frame, under the given request id. */
 export function writeRequest(writer: ByteWriter, request: WireRequest, id = request.id): void {
@@ -237,6 +268,11 @@ export function writeRequest(writer: ByteWriter, request: WireRequest, id = requ
       writer.u32(id)
       writer.u32(request.deadlineMs)
       writer.raw(pack([request.verb, JSON.stringify(request.args)]))
+      break
+    case "Eventual":
+      writer.u8(eventualKinds[request.request._tag])
+      writer.u32(id)
+      writeEventualRequest(writer, request.request)
       break
     case "AskRoutes":
       writer.u8(requestKinds.routes)
@@ -305,6 +341,12 @@ export function readRequest(payload: Uint8Array): WireRequest {
     case requestKinds.status:
       reader.end()
       return { _tag: "AskStatus", id }
+    case requestKinds.eventualWrite:
+      return { _tag: "Eventual", id, request: readEventualWrite(reader) }
+    case requestKinds.eventualRead:
+      return { _tag: "Eventual", id, request: readEventualRead(reader) }
+    case requestKinds.eventualPage:
+      return { _tag: "Eventual", id, request: readEventualPage(reader) }
     default:
       throw new MalformedBytes(`unknown request kind ${kind}`)
   }

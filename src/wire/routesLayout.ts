@@ -1,6 +1,16 @@
+import type { Level } from "../dynamo/coordinator/slotPlan.ts"
+import { type ConflictRule, ruleNumbers } from "../dynamo/elements.ts"
+import type { EventualStatus } from "../dynamo/node/eventualStatus.ts"
 import { MalformedBytes } from "../lib/byteReader.ts"
 import type { RangeDescriptor, ReplicaPlace } from "../types.ts"
-import type { NamespaceInfo, NodeAddresses, NodeStatus, RangeReport, Routes } from "./answers.ts"
+import type {
+  EventualPolicy,
+  NamespaceInfo,
+  NodeAddresses,
+  NodeStatus,
+  RangeReport,
+  Routes,
+} from "./answers.ts"
 import { asArray, asBytes, asCount, asText, orUndefined } from "./packed.ts"
 import { roleCode, roleOf } from "./replicaRoles.ts"
 
@@ -58,41 +68,82 @@ function readAddresses(value: unknown): NodeAddresses {
 }
 
 function readNamespace(value: unknown): NamespaceInfo {
-  const [id, name, mode, partitioning] = asArray(value, 4)
+  const [id, name, mode, partitioning, policy] = asArray(value, 5)
   if (mode !== "strong" && mode !== "eventual") throw new MalformedBytes("unknown mode")
   if (partitioning !== "hash" && partitioning !== "ordered") {
     throw new MalformedBytes("unknown partitioning")
   }
-  return { id: asCount(id), name: asText(name), mode, partitioning }
+  const common = { id: asCount(id), name: asText(name), mode, partitioning } as const
+  const eventual = orUndefined(policy, readPolicy)
+  return eventual === undefined ? common : { ...common, eventual }
+}
+
+const levelNames: ReadonlyArray<Level> = ["one", "quorum", "all", "localQuorum"]
+
+function readPolicy(value: unknown): EventualPolicy {
+  const [conflict, copies, write, read] = asArray(value, 4)
+  const rule = asText(conflict)
+  if (!(rule in ruleNumbers)) throw new MalformedBytes("unknown conflict rule")
+  const level = (name: unknown) => {
+    const found = levelNames.find((each) => each === name)
+    if (found === undefined) throw new MalformedBytes("unknown level")
+    return found
+  }
+  const levels = { write: level(write), read: level(read) }
+  return { conflict: rule as ConflictRule, copies: asCount(copies), ...levels }
+}
+
+function packNamespace(namespace: NamespaceInfo): ReadonlyArray<unknown> {
+  const { id, name, mode, partitioning, eventual } = namespace
+  const policy =
+    eventual === undefined
+      ? null
+      : [eventual.conflict, eventual.copies, eventual.write, eventual.read]
+  return [id, name, mode, partitioning, policy]
 }
 
 export function packRoutes(routes: Routes): ReadonlyArray<unknown> {
   return [
     routes.nodes.map((node) => [node.id, node.client, node.peer]),
-    routes.namespaces.map(({ id, name, mode, partitioning }) => [id, name, mode, partitioning]),
+    routes.namespaces.map(packNamespace),
     routes.ranges.map(packReport),
+    routes.ring ?? null,
   ]
 }
 
 export function readRoutes(value: unknown): Routes {
-  const [nodes, namespaces, ranges] = asArray(value, 3)
+  const [nodes, namespaces, ranges, ring] = asArray(value, 4)
   return {
     nodes: asArray(nodes).map(readAddresses),
     namespaces: asArray(namespaces).map(readNamespace),
     ranges: asArray(ranges).map(readReport),
+    ring: orUndefined(ring, asBytes),
   }
 }
 
 export function packStatus(status: NodeStatus): ReadonlyArray<unknown> {
-  return [status.id, status.pid, status.state, status.addresses.client, status.addresses.peer]
+  const { id, pid, state, addresses, eventual } = status
+  return [id, pid, state, addresses.client, addresses.peer, JSON.stringify(eventual)]
+}
+
+/** Numbers for people and scripts, which fields are added to: as JSON. */
+function readEventualStatus(json: string): EventualStatus {
+  try {
+    const status: unknown = JSON.parse(json)
+    if (typeof status === "object" && status !== null) return status as EventualStatus
+  } catch {
+    // Said below.
+  }
+  throw new MalformedBytes("a status was expected")
 }
 
 export function readStatus(value: unknown): NodeStatus {
-  const [id, pid, state, client, peer] = asArray(value, 5)
+  const [id, pid, state, client, peer, eventual] = asArray(value, 6)
   return {
     id: asCount(id),
     pid: asCount(pid),
     state: asText(state),
     addresses: { client: asText(client), peer: asText(peer) },
+    eventual: readEventualStatus(asText(eventual)),
   }
 }

@@ -1,3 +1,4 @@
+import { noEventualStatus } from "../../src/dynamo/node/eventualStatus.ts"
 import { compareBytes } from "../../src/lib/bytes.ts"
 import { namespaceOf, namespaceStart } from "../../src/lib/position.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
@@ -10,11 +11,13 @@ import type {
   Request,
 } from "../../src/server/requests.ts"
 import type { Administrator, StoreShape } from "../../src/server/StoreService.ts"
+import { encodeRing } from "../../src/topology/ringCodec.ts"
 import type { NodeId, Position, RangeDescriptor, RangeId, Version } from "../../src/types.ts"
 import type { NamespaceInfo } from "../../src/wire/answers.ts"
 import { CommandView, commandStatuses } from "../../src/wire/command.ts"
 import { isResult } from "../../src/wire/commandCodes.ts"
 import { MemoryData, type Result } from "./memoryData.ts"
+import { MemoryEventual } from "./memoryEventual.ts"
 
 /**
  * The stores of a small cluster in memory: what doors and clients need of real ones, in two hundred lines. One shared state stands for
@@ -47,6 +50,7 @@ export class MemoryCluster {
   readonly leaders = new Map<RangeId, NodeId>()
   readonly addresses = new Map<NodeId, string>()
   private readonly data = new MemoryData()
+  readonly eventual: MemoryEventual
   /** What a node's replicas show to those who do not ask the leader. */
   private readonly lagging = new Map<NodeId, MemoryData>()
   private readonly sessions = new Map<RangeId, Map<number, ClientResults>>()
@@ -63,6 +67,8 @@ export class MemoryCluster {
   clockAhead = 0
   /** Nodes that have not heard of any namespace made since bootstrap. */
   readonly unaware = new Set<NodeId>()
+  /** Nodes that have not learned the ring. */
+  readonly ringless = new Set<NodeId>()
   /** The control plane of every node. */
   administer: Administrator = ({ verb }, reply) =>
     reply({
@@ -72,6 +78,7 @@ export class MemoryCluster {
 
   constructor(nodes: ReadonlyArray<NodeId>) {
     this.nodes = nodes
+    this.eventual = new MemoryEventual(nodes.length)
     this.descriptors = [...bootstrapDescriptors(nodes)]
     for (const { id, replicas } of this.descriptors) {
       this.leaders.set(id, replicas[0]?.node as NodeId)
@@ -112,6 +119,8 @@ export class MemoryCluster {
         const carryOut = (answer: (reply: Reply) => void) => answer(this.serve(node, request))
         if (!this.intercept({ node, request, reply, carryOut })) carryOut(reply)
       },
+      eventual: (request, reply) => this.eventual.serve(node, request, reply),
+      ring: () => (this.ringless.has(node) ? undefined : encodeRing(this.eventual.ring)),
       ranges: () =>
         this.descriptors.map(
           (descriptor): RangeReport => ({
@@ -133,6 +142,7 @@ export class MemoryCluster {
         pid: process.pid,
         state: "ready",
         addresses: { client: this.addresses.get(node) ?? "", peer: `peer-${node}:1` },
+        eventual: noEventualStatus,
       }),
       administer: (order, reply) => this.administer(order, reply),
       time: () => this.data.time,

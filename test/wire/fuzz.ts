@@ -1,4 +1,10 @@
-import { getProblem, mutateProblem, scanProblem } from "../../src/doors/native/checks.ts"
+import {
+  eventualProblem,
+  getProblem,
+  mutateProblem,
+  scanProblem,
+} from "../../src/doors/native/checks.ts"
+import { tokenOf, viewOf } from "../../src/dynamo/valueView.ts"
 import { MalformedBytes } from "../../src/lib/byteReader.ts"
 import { concatBytes, toHex } from "../../src/lib/bytes.ts"
 import { Prng } from "../../src/lib/prng.ts"
@@ -19,7 +25,10 @@ export interface FuzzReport {
 }
 
 const caller = {
-  namespaces: [{ id: 1, name: "default", mode: "strong", partitioning: "hash" }],
+  namespaces: [
+    { id: 1, name: "default", mode: "strong", partitioning: "hash" },
+    { id: 2, name: "notes", mode: "eventual", partitioning: "hash" },
+  ],
   internal: false,
 } as const
 
@@ -30,8 +39,16 @@ const readers: ReadonlyArray<(payload: Uint8Array) => unknown> = [
     if (request._tag === "Mutate") mutateProblem(request, caller)
     else if (request._tag === "Get") getProblem(request, caller)
     else if (request._tag === "Scan") scanProblem(request, caller)
+    else if (request._tag === "Eventual") eventualProblem(request.request, caller)
   },
-  readAnswer,
+  (payload) => {
+    const { answer } = readAnswer(payload)
+    if (answer._tag !== "Eventual" || answer.reply._tag !== "EventualValue") return
+    const { state } = answer.reply
+    if (state === undefined) return
+    viewOf(state)
+    tokenOf(state, 2, state)
+  },
   readWelcome,
   readHello,
   readPeerHello,

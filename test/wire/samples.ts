@@ -1,12 +1,15 @@
+import { noEventualStatus } from "../../src/dynamo/node/eventualStatus.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { hashPosition } from "../../src/lib/position.ts"
 import type { Prng } from "../../src/lib/prng.ts"
+import { encodeRing } from "../../src/topology/ringCodec.ts"
 import type { RangeDescriptor, ReplicaPlace } from "../../src/types.ts"
 import type { DataAnswer, Receipt, Refusal, Routes } from "../../src/wire/answers.ts"
 import {
   writeAdministered,
   writeAnswer,
   writeClosing,
+  writeEventual,
   writeRoutes,
   writeStatus,
 } from "../../src/wire/answersLayout.ts"
@@ -27,6 +30,8 @@ import {
   writePeerPing,
   writePeerRefusal,
 } from "../../src/wire/peer.ts"
+import { ringOf } from "../topology/harness.ts"
+import { eventualReplyOf, eventualRequestOf } from "./eventualSamples.ts"
 
 /** Well-formed things of every kind, drawn from a seed. */
 export function bytesOf(prng: Prng, min: number, max: number): Uint8Array {
@@ -197,6 +202,7 @@ function refusalOf(prng: Prng): Refusal {
     { _tag: "OutcomeUnknown", range },
     { _tag: "StorageCorrupt", message: "" },
     { _tag: "Unfinished", message: "range 3 is on its way" },
+    { _tag: "NamespaceNotFound", namespace: "größen" },
   ])
 }
 
@@ -239,7 +245,14 @@ export function routesOf(prng: Prng): Routes {
       { id: 1, client: "127.0.0.1:7401", peer: "127.0.0.1:7501" },
       { id: 2, client: "h:1", peer: "" },
     ],
-    namespaces: [{ id: 1, name: "default", mode: "strong", partitioning: "hash" }],
+    namespaces: [
+      { id: 1, name: "default", mode: "strong", partitioning: "hash" },
+      {
+        ...{ id: 2 ** 31 + 1, name: "carts", mode: "eventual", partitioning: "hash" },
+        eventual: { conflict: "set", copies: 3, write: "quorum", read: "one" },
+      },
+    ],
+    ring: prng.chance(0.5) ? undefined : encodeRing(ringOf(2)),
     ranges: Array.from({ length: prng.int(0, 6) }, () => ({
       descriptor: descriptorOf(prng),
       leader: prng.chance(0.5) ? undefined : prng.int(1, 9),
@@ -254,6 +267,7 @@ export const statusSample = {
   pid: 4711,
   state: "ready",
   addresses: { client: "127.0.0.1:7403", peer: "127.0.0.1:7503" },
+  eventual: noEventualStatus,
 }
 
 /** One well-formed frame, length prefix included, of any kind that either protocol knows. */
@@ -264,6 +278,11 @@ export function frameOf(prng: Prng): Uint8Array {
     () => writeRequest(writer, requestOf(prng)),
     () => writeAnswer(writer, prng.uint32(), answerOf(prng)),
     () => writeAnswer(writer, prng.uint32(), answerOf(prng)),
+    () => writeEventual(writer, prng.uint32(), eventualReplyOf(prng)),
+    () => {
+      const [id, request] = [prng.uint32(), eventualRequestOf(prng)]
+      writeRequest(writer, { _tag: "Eventual", id, request })
+    },
     () => writeRoutes(writer, prng.uint32(), routesOf(prng)),
     () => writeStatus(writer, prng.uint32(), statusSample),
     () => writeClosing(writer, "garbage"),

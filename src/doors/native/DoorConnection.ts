@@ -8,6 +8,7 @@ import {
   writeAdministered,
   writeAnswer,
   writeClosing,
+  writeEventual,
   writeRoutes,
   writeStatus,
 } from "../../wire/answersLayout.ts"
@@ -16,6 +17,7 @@ import { limits } from "../../wire/limits.ts"
 import {
   readHello,
   readRequest,
+  type WireEventual,
   type WireRequest,
   type WireScan,
   writeTurnedAway,
@@ -25,9 +27,11 @@ import { type ByteSink, Outbox } from "../../wire/outbox.ts"
 import {
   adminProblem,
   type Caller,
+  eventualProblem,
   getProblem,
   mutateProblem,
   rangeProblem,
+  replyProblem,
   scanProblem,
   valueBytesOf,
 } from "./checks.ts"
@@ -149,6 +153,7 @@ export class DoorConnection {
           nodes: store.nodes(),
           namespaces: store.namespaces(),
           ranges: store.ranges(),
+          ring: store.ring(),
         })
         return this.wrote()
       case "AskStatus":
@@ -164,7 +169,7 @@ export class DoorConnection {
     const { inFlightMax, scansInFlightMax } = this.host.limits
     if (
       this.inFlight >= inFlightMax ||
-      (request._tag === "Scan" && this.scansInFlight >= scansInFlightMax)
+      (isScan(request) && this.scansInFlight >= scansInFlightMax)
     ) {
       const what = "the connection's table of requests under way"
       return this.refuse(request.id, { _tag: "Overloaded", what })
@@ -174,12 +179,34 @@ export class DoorConnection {
       return this.refuse(request.id, { _tag: "InvalidRequest", message: problem })
     }
     this.inFlight++
+    if (request._tag === "Eventual") return this.askEventual(request)
     if (request._tag !== "Admin") return this.ask(request)
     const { id, verb, args, deadlineMs } = request
     store.administer({ verb, args, deadlineMs }, (reply) => this.administered(id, reply))
   }
 
-  private ask(request: Exclude<Admitted, { _tag: "Admin" }>): void {
+  private askEventual({ id, request }: WireEventual): void {
+    if (request._tag === "EventualWrite" && request.change._tag === "Put") {
+      const valueBytes = request.change.value.length
+      if (valueBytes > limits.valueWarnBytes) this.host.tookLargeValue(valueBytes)
+    }
+    if (request._tag === "EventualPage") this.scansInFlight++
+    this.host.store.eventual(request, (reply) => {
+      this.inFlight--
+      if (request._tag === "EventualPage") this.scansInFlight--
+      if (this.state !== "open") return
+      const isLarge = reply._tag === "EventualValue" || reply._tag === "EventualEntries"
+      if (isLarge && this.outbox.pendingBytes > this.host.limits.refuseBytes) {
+        return this.refuse(id, { _tag: "Overloaded", what: "the connection's queue of answers" })
+      }
+      const message = replyProblem(reply)
+      if (message !== undefined) return this.refuse(id, { _tag: "InvalidRequest", message })
+      writeEventual(this.outbox.writer, id, reply)
+      this.wrote()
+    })
+  }
+
+  private ask(request: Exclude<Admitted, { _tag: "Admin" | "Eventual" }>): void {
     const { store } = this.host
     const { id, range, deadlineMs } = request
     switch (request._tag) {
@@ -243,6 +270,8 @@ export class DoorConnection {
         return rangeProblem(request, caller)
       case "Admin":
         return adminProblem(request)
+      case "Eventual":
+        return eventualProblem(request.request, caller)
       default:
         return request satisfies never
     }
@@ -349,6 +378,11 @@ function callerOf(store: StoreShape, internal: boolean): Caller {
     },
     internal,
   }
+}
+
+function isScan(request: Admitted): boolean {
+  if (request._tag === "Eventual") return request.request._tag === "EventualPage"
+  return request._tag === "Scan"
 }
 
 /** The page without keys that lack the prefix, and cut where it would get too large for one answer. */

@@ -1,11 +1,19 @@
+import { tokenBytesMax } from "../../dynamo/contextToken.ts"
+import type {
+  EventualChange,
+  EventualPage,
+  EventualReply,
+  EventualRequest,
+} from "../../dynamo/node/requests.ts"
 import { compareBytes } from "../../lib/bytes.ts"
 import { isHashPosition, namespaceOf, prefixBytesOf } from "../../lib/position.ts"
+import { slotCount } from "../../lib/slot.ts"
 import { systemNamespace } from "../../server/bootstrap.ts"
 import type { Position } from "../../types.ts"
 import type { NamespaceInfo } from "../../wire/answers.ts"
 import { BatchView } from "../../wire/batch.ts"
 import { CommandView, commandHeaderBytes, operations } from "../../wire/command.ts"
-import { deadlineProblem, keyProblem, limits, valueProblem } from "../../wire/limits.ts"
+import { deadlineProblem, keyProblem, limits, ttlProblem, valueProblem } from "../../wire/limits.ts"
 import type { WireAdmin, WireGet, WireMutate, WireRange, WireScan } from "../../wire/native.ts"
 
 /**
@@ -34,6 +42,72 @@ function positionProblem(position: Position, namespaces: Namespaces): string | u
     return "position's slot is not the slot of its key"
   }
   return undefined
+}
+
+/** Of a request to an eventual namespace. */
+export function eventualProblem(request: EventualRequest, caller: Caller): string | undefined {
+  const namespace = caller.namespaces.find(({ id }) => id === request.namespace)
+  if (namespace === undefined) return `there is no namespace with id ${request.namespace}`
+  if (namespace.mode !== "eventual") return `namespace ${namespace.name} is not eventual`
+  const deadline = deadlineProblem(request.deadlineMs)
+  if (deadline !== undefined) return deadline
+  switch (request._tag) {
+    case "EventualRead":
+      return keyProblem(request.key.length)
+    case "EventualPage":
+      return slotsProblem(request.slots) ?? pageProblem(request)
+    case "EventualWrite": {
+      const { change, context, key } = request
+      const contextBytes = context?.length ?? 0
+      if (contextBytes > tokenBytesMax) {
+        return `context of ${contextBytes} bytes: limit is ${tokenBytesMax} bytes`
+      }
+      return keyProblem(key.length) ?? changeSizeProblem(change)
+    }
+    default:
+      return request satisfies never
+  }
+}
+
+/** Of an answer around a state: its receipt, and what frames take. */
+const receiptBytesMax = 1024
+
+/** What owners that were apart hold of a key may together be more than a frame takes. */
+export function replyProblem(reply: EventualReply): string | undefined {
+  const stateBytes = reply._tag === "EventualValue" ? (reply.state?.length ?? 0) : 0
+  if (stateBytes <= limits.frameBytes - receiptBytesMax) return undefined
+  return `the key's concurrent values have ${stateBytes} bytes: more than an answer takes`
+}
+
+function changeSizeProblem(change: EventualChange): string | undefined {
+  if (change._tag === "Put") return valueProblem(change.value.length) ?? ttlProblem(change.ttlMs)
+  if (change._tag !== "Add" && change._tag !== "Remove") return undefined
+  const sizeBytes = change.member.length
+  if (sizeBytes <= limits.keyBytes) return undefined
+  return `member of ${sizeBytes} bytes: limit is ${limits.keyBytes} bytes`
+}
+
+function slotsProblem(slots: ReadonlyArray<number>): string | undefined {
+  let end = 0
+  for (let i = 0; i < slots.length; i += 2) {
+    const [start, count] = [slots[i] as number, slots[i + 1] ?? 0]
+    if (start < end || count < 1 || start + count > slotCount) {
+      return `slots ${start} to ${start + count - 1} are out of order, or none`
+    }
+    end = start + count
+  }
+  return undefined
+}
+
+function pageProblem({ limit, after, prefix }: EventualPage): string | undefined {
+  if (limit < 1 || limit > limits.scanPageEntries) {
+    return `scan page of ${limit} entries: limit is 1 to ${limits.scanPageEntries} entries`
+  }
+  if (after !== undefined && (after.slot >= slotCount || after.key.length > limits.keyBytes)) {
+    return `slot ${after.slot} and a key of ${after.key.length} bytes are no place to go on from`
+  }
+  if (prefix.length <= limits.keyBytes) return undefined
+  return `prefix of ${prefix.length} bytes: limit is ${limits.keyBytes} bytes`
 }
 
 const view = new CommandView()
