@@ -31,9 +31,13 @@ export interface JoinedNodeOptions extends JoiningOptions {
 export const joinedLayer = (options: JoinedNodeOptions) =>
   Layer.unwrap(
     Effect.map(joinCluster(options), (node) => {
-      const { dataDirectory, peer, client, bindHost, settings, endpoints } = options
+      const { dataDirectory, peer, client, bindHost, settings, endpoints, zone, rack } = options
+      const domains = {
+        ...(zone === undefined ? {} : { zone }),
+        ...(rack === undefined ? {} : { rack }),
+      }
       const members = [{ node, peer, client }]
-      const base = { dataDirectory, node, members, bindHost, joined: true }
+      const base = { dataDirectory, node, members, bindHost, joined: true, ...domains }
       return layer(settings === undefined ? base : { ...base, settings }, endpoints)
     }),
   )

@@ -264,7 +264,8 @@ export abstract class Replicator extends Candidate {
       follower.becomeProbe(Math.max(follower.match, index) + 1)
       this.appendsDue = true
     } else {
-      follower.becomeProbe()
+      // It may have all that is released here, and want no snapshot: where damage hid that, or where a split in its log has to be replayed first.
+      follower.becomeProbe(Math.max(follower.match + 1, this.log.firstIndex))
       // Not at once again: after the next heartbeat that it echoes.
       follower.probeSent = true
     }

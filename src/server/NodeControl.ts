@@ -1,9 +1,10 @@
 import type { Disk } from "../disk/disk.ts"
-import type { NodeId, RangeDescriptor } from "../types.ts"
+import type { NamespaceId, NodeId, RangeDescriptor } from "../types.ts"
 import type { NodeAddresses, RangeReport } from "../wire/answers.ts"
 import type { PeerHello } from "../wire/peer.ts"
 import type { OddReplica } from "./comparison.ts"
 import type { Directory, NodeRecord } from "./directory.ts"
+import type { RingReport } from "./eventualHalf.ts"
 import type { Identity } from "./Identity.ts"
 import { ledBy, NodeDirectory } from "./nodeDirectory.ts"
 import type { PeerAddress, PeerTransportShape } from "./PeerTransport.ts"
@@ -19,6 +20,10 @@ export interface NodeControlOptions {
   readonly odd: () => ReadonlyArray<OddReplica>
   /** The loop takes note of ranges that it does not hold, for those who ask for them here. */
   readonly learnRange: (descriptor: RangeDescriptor) => void
+  /** The eventual half learns the ring and its namespaces. */
+  readonly learnEventual: (directory: Directory) => void
+  readonly ringReport: () => RingReport
+  readonly forget: (namespace: NamespaceId) => boolean
   /** A line for the operator. */
   readonly warn: (line: string) => void
   /** A file could not be written: the node cannot go on. */
@@ -50,6 +55,7 @@ export class NodeControl implements ControlShape {
     this.founders = founders
     const own: NodeRecord = { ...self, state: "member" }
     this.known = new NodeDirectory({ disk, self: own, founders: founders.map(addressesOf) })
+    options.learnEventual(this.known.directory)
   }
 
   get clusterId(): string {
@@ -85,6 +91,9 @@ export class NodeControl implements ControlShape {
   readonly directory = (): Directory => this.known.directory
   readonly led = (): ReadonlyArray<RangeDescriptor> => ledBy(this.self.id, this.options.ranges())
 
+  readonly ringReport = (): RingReport => this.options.ringReport()
+  readonly forget = (namespace: NamespaceId): boolean => this.options.forget(namespace)
+
   readonly odd = (): ReadonlyArray<OddReplica> => this.options.odd()
 
   readonly appoint = (administrator: Administrator | undefined): void => {
@@ -93,6 +102,11 @@ export class NodeControl implements ControlShape {
 
   readonly whenUnknown = (refresh: () => void): void => {
     this.refresh = refresh
+  }
+
+  /** Others know more of the directory than this node: it is read again soon. */
+  lookAgain(): void {
+    this.refresh()
   }
 
   readonly learn = (directory: Directory): void => {
@@ -108,6 +122,7 @@ export class NodeControl implements ControlShape {
       }
       if (isNew) {
         for (const descriptor of directory.ranges) this.options.learnRange(descriptor)
+        this.options.learnEventual(directory)
       }
       if (verdict !== undefined) this.stop(verdict)
     } catch (error) {

@@ -39,6 +39,9 @@ export interface StoreOptions {
   readonly members: ReadonlyArray<ClusterMember>
   /** The directory is that of a node that was let in; it holds no range until the cluster moves one there. */
   readonly joined?: boolean
+  /** Names of the failure domains that the node is in: copies are spread over them. */
+  readonly zone?: string
+  readonly rack?: string
   /** Address to bind for peers; the port is that of this node's `peer` address. */
   readonly bindHost: string
   readonly settings?: StoreSettings
@@ -65,6 +68,8 @@ export class StoreFailure extends Context.Service<
 
 const printAddress = ({ host, port }: Address) =>
   `${host.includes(":") ? `[${host}]` : host}:${port}`
+
+const randomPrng = () => new Prng(crypto.getRandomValues(new Uint32Array(1))[0] as number)
 
 const recordOf = ({ node, peer, client }: ClusterMember) => ({
   id: node,
@@ -150,7 +155,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
     StoreLoop.open({
       node,
       disk,
-      prng: new Prng(crypto.getRandomValues(new Uint32Array(1))[0] as number),
+      prng: randomPrng(),
+      eventualPrng: randomPrng(),
       settings,
       descriptors: nodes.length === 0 ? [] : bootstrapDescriptors(nodes),
       clock: readClock(),
@@ -186,12 +192,26 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
     () =>
       new NodeControl({
         identity,
-        self: { ...recordOf(self), incarnation },
+        self: {
+          ...recordOf(self),
+          incarnation,
+          ...(options.zone === undefined ? {} : { zone: options.zone }),
+          ...(options.rack === undefined ? {} : { rack: options.rack }),
+        },
         founders: options.joined === true ? [] : members.map(recordOf),
         disk,
         ranges: () => loop.ranges(),
         learnRange: (descriptor) => loop.learn(descriptor),
         odd: () => loop.oddReplicas(),
+        learnEventual: (directory) => {
+          loop.eventual.learnDirectory(directory)
+          driver.wake()
+        },
+        ringReport: () => loop.eventual.ringReport(),
+        forget: (namespace) => {
+          driver.wake()
+          return loop.eventual.drop(namespace)
+        },
         warn: (line) => void runFork(Effect.logWarning(line)),
         fail,
         stop: (detail) => fail(new NodeFailed({ detail })),
@@ -219,6 +239,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
           isFull = !isFull
           runFork(Effect.logWarning(isFull ? diskIsFull : diskHasRoom))
         }
+        // Requests wait for the ring that others work by.
+        if (loop.eventual.isBehind) control.lookAgain()
         const owed = loop.isInstalling ? installDebt : 0
         const debt = Math.max(owed, debtOf(loop.storage.fullness))
         lanes.get("engine")?.setPace(pace.step({ latencyMs: driver.takeLatencyMs(), debt }))
@@ -231,10 +253,18 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   const store = Store.of({
     identity,
     request: (request, reply) => driver.request(request, reply),
+    eventual: (request, reply) => driver.requestEventual(request, reply),
+    ring: () => control.known.ring,
     ranges: () => control.known.ranges(loop.ranges()),
     namespaces: () => control.known.namespaces,
     nodes: () => control.known.nodes(),
-    status: () => ({ id: node, pid: process.pid, state: stateOf(loop), addresses }),
+    status: () => ({
+      ...{ id: node, pid: process.pid, state: stateOf(loop), addresses },
+      eventual: {
+        ...loop.eventual.status(),
+        latencies: driver.requestLatencies.figures(),
+      },
+    }),
     administer: control.administer,
     time: () => versionOfWall(readClock().wallMs),
   })

@@ -1,5 +1,7 @@
 import type { OpenJournal } from "../disk/DataDirectory.ts"
 import { DiskError } from "../disk/disk.ts"
+import { RequestLatencies } from "../dynamo/node/latencies.ts"
+import type { EventualReply, EventualRequest } from "../dynamo/node/requests.ts"
 import type { JournalWrite } from "../journal/journal.ts"
 import type { NodeId } from "../types.ts"
 import type { PeerMessage } from "./peerMessage.ts"
@@ -21,6 +23,12 @@ export interface DriverPorts {
   readonly fail: (error: unknown) => void
 }
 
+interface EventualWaiting {
+  readonly reply: (reply: EventualReply) => void
+  readonly kind: "read" | "write"
+  readonly fromMs: number
+}
+
 /**
  * Carries out what the store loop decides, on real files, sockets and threads. Inputs of one round of the event loop share a turn: `wake` asks for a turn
  * at the end of the round.
@@ -33,6 +41,9 @@ export class StoreDriver {
   private readonly ports: DriverPorts
   private readonly openJournal: (path: string) => OpenJournal
   private readonly replyTo = new Map<number, (reply: Reply) => void>()
+  private readonly eventualReplyTo = new Map<number, EventualWaiting>()
+  /** Of requests to eventual namespaces. */
+  readonly requestLatencies = new RequestLatencies()
   private nextToken = 1
   private scheduled = false
   private stopped = false
@@ -98,6 +109,15 @@ export class StoreDriver {
     this.wake()
   }
 
+  /** The same of an eventual namespace. */
+  requestEventual(request: EventualRequest, reply: (reply: EventualReply) => void): void {
+    const token = this.nextToken++
+    const kind = request._tag === "EventualWrite" ? "write" : "read"
+    this.eventualReplyTo.set(token, { reply, kind, fromMs: performance.now() })
+    this.loop.requestEventual({ ...request, token })
+    this.wake()
+  }
+
   unreachable(node: NodeId): void {
     this.loop.unreachable(node)
     this.wake()
@@ -135,6 +155,7 @@ export class StoreDriver {
     for (const { to, message } of output.sends) this.ports.send(to, message)
     this.ports.flush()
     this.answer(output.replies)
+    if (output.eventualReplies.length > 0) this.answerEventual(output.eventualReplies)
     this.answer(this.loop.release(this.ports.readClock()))
     for (const job of output.jobs) this.ports.toWorker(job)
     for (const line of output.reports) this.ports.report(line)
@@ -150,6 +171,22 @@ export class StoreDriver {
       if (reply.token !== this.measuredToken) continue
       this.measuredToken = 0
       this.loop.noticeLatency(performance.now() - this.measuredFromMs)
+    }
+  }
+
+  private answerEventual(replies: ReadonlyArray<EventualReply>): void {
+    const nowMs = performance.now()
+    const [first] = replies
+    const measured = first === undefined ? undefined : this.eventualReplyTo.get(first.token)
+    if (measured !== undefined) this.loop.noticeLatency(nowMs - measured.fromMs)
+    for (const reply of replies) {
+      const waiting = this.eventualReplyTo.get(reply.token)
+      if (waiting === undefined) continue
+      this.eventualReplyTo.delete(reply.token)
+      if ("receipt" in reply) {
+        this.requestLatencies.add(waiting.kind, reply.receipt.asked, nowMs - waiting.fromMs)
+      }
+      waiting.reply(reply)
     }
   }
 

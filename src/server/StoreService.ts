@@ -1,8 +1,10 @@
 import { Context } from "effect"
-import type { NodeId, RangeDescriptor, Version } from "../types.ts"
+import type { EventualReply, EventualRequest } from "../dynamo/node/requests.ts"
+import type { NamespaceId, NodeId, RangeDescriptor, Version } from "../types.ts"
 import type { NamespaceInfo, NodeAddresses, NodeStatus, Refusal } from "../wire/answers.ts"
 import type { OddReplica } from "./comparison.ts"
 import type { Directory, NodeRecord } from "./directory.ts"
+import type { RingReport } from "./eventualHalf.ts"
 import type { RangeReport, Reply, Request } from "./requests.ts"
 
 /** Who a node is, for handshakes. */
@@ -35,6 +37,10 @@ export interface StoreShape {
    * request's `token` is 0: the store gives its own. The loop keeps the bytes of a command.
    */
   readonly request: (request: Request, reply: (reply: Reply) => void) => void
+  /** The same of an eventual namespace. */
+  readonly eventual: (request: EventualRequest, reply: (reply: EventualReply) => void) => void
+  /** The ring as bytes (topology/ringCodec.ts); `undefined` until it was learned. */
+  readonly ring: () => Uint8Array | undefined
   /** Every range that this node knows of, in order of start. */
   readonly ranges: () => ReadonlyArray<RangeReport>
   /** Those that take data, `system` included. */
@@ -64,13 +70,17 @@ export interface ControlShape {
   readonly directory: () => Directory
   /** Takes over what the meta group says, newer than all before. Stops the node when it says that this node was removed. */
   readonly learn: (directory: Directory) => void
+  /** What this node has taken over of the ring, for whoever makes its next version. */
+  readonly ringReport: () => RingReport
+  /** Forgets an eventual namespace that is being deleted; true once that is durable. */
+  readonly forget: (namespace: NamespaceId) => boolean
   /** Descriptors of the ranges led here. */
   readonly led: () => ReadonlyArray<RangeDescriptor>
   /** Replicas of those ranges that hold other data than most, and are to be replaced. */
   readonly odd: () => ReadonlyArray<OddReplica>
   /** Who carries out orders; until then, and after `undefined`, they are refused. */
   readonly appoint: (administrator: Administrator | undefined) => void
-  /** `refresh` is called when a node asks for entry that the directory does not know: it should be read again soon. */
+  /** `refresh` is called when a node asks for entry that the directory does not know, or others know a newer ring: it should be read again soon. */
   readonly whenUnknown: (refresh: () => void) => void
 }
 

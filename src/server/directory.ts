@@ -1,4 +1,9 @@
+import type { Level } from "../dynamo/coordinator/slotPlan.ts"
+import { type ConflictRule, ruleNumbers } from "../dynamo/elements.ts"
+import { MalformedBytes } from "../lib/byteReader.ts"
 import { compareBytes, fromHex, toHex } from "../lib/bytes.ts"
+import type { Ring } from "../topology/ring.ts"
+import { decodeRing, encodeRing } from "../topology/ringCodec.ts"
 import type {
   NamespaceId,
   NodeId,
@@ -13,9 +18,10 @@ import type {
  * records are values of the `system` namespace, as JSON: stored, so fields are only ever added.
  *
  *     node/ID          {"id","incarnation","peer","client","host","state"}
- *     namespace/NAME   {"id","name","mode","partitioning","ranges","replicas","state"}
+ *     namespace/NAME   {"id","name","mode","partitioning","ranges","replicas","state"}, of an eventual one also {"conflict","write","read"}
+ *     ring/current     {"version","ring"}: the ring of the eventual namespaces (topology/ringCodec.ts), in base64
  *     range/ID         {"id","namespace","start","end","boundsVersion","membersVersion","replicas":[{"node","replica","role"}]}, positions in hex
- *     counter/WHAT     the last id given out: node, namespace, range, replica
+ *     counter/WHAT     the last id given out: node, namespace, eventual, range, replica
  *
  * A range's descriptor belongs to its own group and is only reported here, so that reports come late and in any order. Invariants:
  * - A report is taken only if it is newer than what is known of its own id, and its boundsVersion exceeds that of every other id that it
@@ -30,11 +36,16 @@ export interface NodeRecord {
   readonly client: string
   /** The machine: two nodes of one host fail together. */
   readonly host: string
+  /** Names of the failure domains that it is in; absent = it was given none. */
+  readonly zone?: string
+  readonly rack?: string
   /** `removed` is final: the id and the incarnation are refused for ever. */
   readonly state: "member" | "removed"
 }
 
-export interface NamespaceRecord {
+export type NamespaceRecord = StrongNamespace | EventualNamespaceRecord
+
+export interface StrongNamespace {
   readonly id: NamespaceId
   readonly name: string
   readonly mode: "strong"
@@ -44,8 +55,38 @@ export interface NamespaceRecord {
   /** Voters wanted of each. */
   readonly replicas: number
   /** `making`: its ranges are being cut out. `dropping`: its data is being cleared. Doors take data only for a ready one. */
-  readonly state: "making" | "ready" | "dropping"
+  readonly state: NamespaceState
 }
+
+/** Ids of eventual namespaces are from here on, so that they leave no gaps between the positions of strong ones. Stored in keys: do not change. */
+export const firstEventualNamespace: NamespaceId = 2 ** 31
+
+export interface EventualNamespaceRecord {
+  readonly id: NamespaceId
+  readonly name: string
+  readonly mode: "eventual"
+  readonly partitioning: "hash"
+  readonly ranges: 0
+  /** Copies of each key, N. */
+  readonly replicas: number
+  readonly conflict: ConflictRule
+  /** Levels of requests that name none. */
+  readonly write: Level
+  readonly read: Level
+  /** `dropping`: every node forgets what it holds of it. */
+  readonly state: NamespaceState
+}
+
+type NamespaceState = "making" | "ready" | "dropping"
+
+/** The ring as the meta group has it. */
+export interface RingRecord {
+  readonly ring: Ring
+  /** `encodeRing` of it in base64. */
+  readonly encoded: string
+}
+
+export const ringKey = "ring/current"
 
 export interface Directory {
   /** The records that every cluster begins with have been written. */
@@ -53,9 +94,16 @@ export interface Directory {
   readonly nodes: ReadonlyArray<NodeRecord>
   readonly namespaces: ReadonlyArray<NamespaceRecord>
   readonly ranges: ReadonlyArray<RangeDescriptor>
+  readonly ring: RingRecord | undefined
 }
 
-export const emptyDirectory: Directory = { founded: false, nodes: [], namespaces: [], ranges: [] }
+export const emptyDirectory: Directory = {
+  founded: false,
+  nodes: [],
+  namespaces: [],
+  ranges: [],
+  ring: undefined,
+}
 
 // ---- Rules of ranges
 
@@ -136,6 +184,7 @@ export function directoryOf(pairs: Iterable<readonly [key: string, value: string
   const namespaces: Array<NamespaceRecord> = []
   const ranges: Array<RangeDescriptor> = []
   let founded = false
+  let ring: RingRecord | undefined
   for (const [key, value] of pairs) {
     if (key === lastOfBootstrap) founded = true
     const record = parsed(value)
@@ -143,14 +192,36 @@ export function directoryOf(pairs: Iterable<readonly [key: string, value: string
     if (key.startsWith("node/")) pushIf(nodes, nodeOf(record))
     else if (key.startsWith("namespace/")) pushIf(namespaces, namespaceOf(record))
     else if (key.startsWith("range/")) pushIf(ranges, rangeOf(record))
+    else if (key === ringKey) ring = ringOf(record.ring)
   }
   nodes.sort((left, right) => left.id - right.id)
   namespaces.sort((left, right) => left.id - right.id)
-  return { founded, nodes, namespaces, ranges }
+  return { founded, nodes, namespaces, ranges, ring }
 }
 
 export function directoryAsJson(directory: Directory): unknown {
-  return { ...directory, ranges: directory.ranges.map(rangeAsJson) }
+  const { ring, ranges, ...rest } = directory
+  return { ...rest, ranges: ranges.map(rangeAsJson), ring: ring?.encoded ?? null }
+}
+
+export function ringAsJson(ring: Ring): string {
+  const encoded = Buffer.from(encodeRing(ring)).toString("base64")
+  return JSON.stringify({ version: ring.version, ring: encoded })
+}
+
+/** The last one read: nearly always the same again. */
+let lastRing: RingRecord | undefined
+
+function ringOf(encoded: unknown): RingRecord | undefined {
+  if (typeof encoded !== "string") return undefined
+  if (lastRing?.encoded === encoded) return lastRing
+  try {
+    lastRing = { encoded, ring: decodeRing(Buffer.from(encoded, "base64")) }
+    return lastRing
+  } catch (error) {
+    if (error instanceof MalformedBytes) return undefined
+    throw error
+  }
 }
 
 /** `undefined` when it is no directory. */
@@ -165,6 +236,7 @@ export function directoryFromJson(value: unknown): Directory | undefined {
     nodes: nodes.filter(isRecord).map(nodeOf),
     namespaces: namespaces.filter(isRecord).map(namespaceOf),
     ranges: ranges.filter(isRecord).map(rangeOf),
+    ring: ringOf(value.ring),
   }
   const whole = [...read.nodes, ...read.namespaces, ...read.ranges]
   return whole.includes(undefined) ? undefined : (read as Directory)
@@ -200,21 +272,43 @@ function isCount(value: unknown): value is number {
 }
 
 export function nodeOf(record: JsonRecord): NodeRecord | undefined {
-  const { id, incarnation, peer, client, host, state } = record
+  const { id, incarnation, peer, client, host, zone, rack, state } = record
   if (!isCount(id) || typeof incarnation !== "string") return undefined
   if (typeof peer !== "string" || typeof client !== "string" || typeof host !== "string")
     return undefined
   if (state !== "member" && state !== "removed") return undefined
-  return { id, incarnation, peer, client, host, state }
+  const domains = {
+    ...(typeof zone === "string" ? { zone } : {}),
+    ...(typeof rack === "string" ? { rack } : {}),
+  }
+  return { id, incarnation, peer, client, host, ...domains, state }
+}
+
+export const levelNames: ReadonlyArray<Level> = ["one", "quorum", "all", "localQuorum"]
+
+function isLevel(value: unknown): value is Level {
+  return levelNames.includes(value as Level)
 }
 
 export function namespaceOf(record: JsonRecord): NamespaceRecord | undefined {
   const { id, name, mode, partitioning, ranges, replicas, state } = record
+  if (mode === "eventual") return eventualOf(record)
   if (!isCount(id) || typeof name !== "string" || mode !== "strong") return undefined
   if (partitioning !== "hash" && partitioning !== "ordered") return undefined
   if (!isCount(ranges) || !isCount(replicas)) return undefined
   if (state !== "making" && state !== "ready" && state !== "dropping") return undefined
   return { id, name, mode, partitioning, ranges, replicas, state }
+}
+
+function eventualOf(record: JsonRecord): EventualNamespaceRecord | undefined {
+  const { id, name, replicas, conflict, write, read, state } = record
+  if (!isCount(id) || typeof name !== "string" || !isCount(replicas)) return undefined
+  if (typeof conflict !== "string" || !(conflict in ruleNumbers)) return undefined
+  if (!isLevel(write) || !isLevel(read)) return undefined
+  if (state !== "making" && state !== "ready" && state !== "dropping") return undefined
+  const rule = conflict as ConflictRule
+  const common = { mode: "eventual", partitioning: "hash", ranges: 0 } as const
+  return { id, name, ...common, replicas, conflict: rule, write, read, state }
 }
 
 export function rangeOf(record: JsonRecord): RangeDescriptor | undefined {

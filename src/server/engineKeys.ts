@@ -3,6 +3,7 @@ import type { Position, RangeId } from "../types.ts"
 /**
  * Where the strong mode keeps its data in the engine. Stored: do not change.
  *
+ *     1 ‖ 0                                      which slots of the eventual mode have lost data here (lostSlots.ts)
  *     2 ‖ 0 ‖ range u64 BE ‖ 0                   the range's state key
  *     2 ‖ 0 ‖ range u64 BE ‖ 1 ‖ client u64 BE   one client's session in the range
  *     2 ‖ 0 ‖ range u64 BE ‖ 255                 the tombstone of the range's last replica that this node removed (tombstone.ts)
@@ -17,7 +18,9 @@ export const storeTrees = [
   { id: 2, name: "strong" },
   { id: 3, name: "eventual" },
 ] as const
+export const lostSlotsKey: Uint8Array = Uint8Array.of(1, 0)
 const strongTree = 2
+export const eventualTree = 3
 const localKinds = { state: 0, session: 1, tombstone: 255 } as const
 
 /** Bytes before the position in a data key. */

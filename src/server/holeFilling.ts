@@ -1,5 +1,5 @@
 import type { JournalGroup } from "../journal/group.ts"
-import type { Message } from "../raft/message.ts"
+import type { AppendRequest, Message } from "../raft/message.ts"
 import type { LogIndex, MonotonicMs, NodeId, ReplicaId } from "../types.ts"
 import type { EntriesFound, EntriesWanted, LogMark } from "./lostEntries.ts"
 import type { PeerMessage } from "./peerMessage.ts"
@@ -68,12 +68,15 @@ const disownedAtOnce = 64
  *   the replica gets a core over its whole log. Meanwhile its core sees the log up to the first gap: as a follower it takes what a leader sends in place of
  *   the rest once that one has said that it lacks what is missing (`keepsFrom`), and votes for nobody who does not have it (`voteFloor`). A gap below what is
  *   flushed needs no filling, so one that is applied and that nobody fills ends with a flush.
+ * - A core knows the log as it was when it began: with what was lost since, and without what was put back since. One over what can be read takes its place when what is
+ *   missing will not come, so that it takes a snapshot, and before an append would cut off what it does not know of.
  * - An unsure replica does not know its term, its votes, and how far it has acknowledged. Its core takes no part until every other voter has said, since
  *   this start, in which term it is and where its log ends. It goes on in the largest of those terms, in which it votes for nobody: no vote that it
  *   gave can be for a later one, because the candidate is one of those asked. And it counts for no log that ends before the furthest of theirs: an entry that
  *   was committed with its help is held by one of them. Answers of replicas that are unsure themselves say nothing; where two of three are, only the operator can help.
  *   Where a voter never answers, and where it has no state to know any from, it asks to be replaced: the leader reports it as it does odd ones (comparison.ts).
  * - A leader that is asked sends again what the replica had acknowledged, from where its log breaks off.
+ * - What nobody else ever had was not committed: the replica owes it no longer, and may be elected without it (`waive`).
  * - A leader whose own entry is lost before it has reached anyone can send nothing from there on: it steps down, and whoever leads then puts other entries in its
  *   place (storeLoop.ts).
  *
@@ -148,6 +151,7 @@ export class HoleFilling {
     if (!log.isUnsure && (repair.wasUnsure || log.missingCount === 0)) {
       return this.mend(replica, repair)
     }
+    this.align(replica, repair)
     const { search } = repair
     const nowMs = this.host.clock.monotonicMs
     const waitMs = Math.min(retryMs * 2 ** repair.tries, retryMaxMs)
@@ -198,8 +202,7 @@ export class HoleFilling {
   private mend(replica: Replica, repair: Repair): void {
     const { log, raft } = replica
     if (repair.wasUnsure || raft.lastIndex < log.lastIndex) {
-      const isDurable = log.lastReadable < log.firstIndex || log.isDurable(log.lastReadable)
-      if (!isDurable || replica.installing || replica.isLeader) return
+      if (!isReadableDurable(log) || replica.installing || replica.isLeader) return
       log.mended()
       this.host.restart(replica)
     } else log.mended()
@@ -209,6 +212,21 @@ export class HoleFilling {
     }
     this.repairs.delete(replica)
     this.host.note(`${nameOf(replica)}: what damage took from its log is there again`)
+  }
+
+  /**
+   * What is missing will not come by filling. A core that has known of it since before it was damaged would tell the leader that it needs no snapshot, and one that
+   * began before an earlier gap was filled knows less than can be read. One over what can be read takes its place, as at a start.
+   */
+  private align(replica: Replica, repair: Repair): void {
+    const { log, raft, machine, installing, isLeader } = replica
+    const { leader } = raft
+    const isLacking = leader !== undefined && repair.lacking.has(leader)
+    if (log.isUnsure || !(isLacking || repair.state === "unfillable")) return
+    if (raft.lastIndex === log.lastReadable || installing || isLeader) return
+    // What is applied is needed no more once it is flushed.
+    if (machine.appliedIndex > log.lastReadable) return
+    if (isReadableDurable(log)) this.host.restart(replica)
   }
 
   private ask(replica: Replica, repair: Repair): void {
@@ -292,7 +310,22 @@ export class HoleFilling {
     if (replica.log.isUnsure) this.settle(replica, [...search.answers.values()])
     else if ([...search.answers.values()].some(({ entries }) => entries.length > 0)) {
       repair.fruitless = 0
-    } else if (++repair.fruitless >= 2) this.unfillable(replica, repair)
+    } else if (++repair.fruitless >= 2) {
+      if (isNobodys(replica, search)) this.waive(replica, repair, search.first)
+      else this.unfillable(replica, repair)
+    }
+  }
+
+  /**
+   * A lost entry that no majority can have held was never committed: it binds nobody, and who has lost it may be elected without it. It may be the one that has what all
+   * others miss.
+   */
+  private waive(replica: Replica, repair: Repair, first: LogIndex): void {
+    repair.state = "filling"
+    replica.log.waive(first)
+    this.host.note(
+      `${nameOf(replica)}: damage took entry ${first}, which no other replica ever had: it was not committed, and is given up`,
+    )
   }
 
   /** Puts what was found where it is missing, unless the log differs from the other one before it. */
@@ -321,13 +354,35 @@ export class HoleFilling {
    */
   keepsFrom(replica: Replica, message: Message): boolean {
     const { log } = replica
-    if (log.missingCount === 0 || message._tag !== "AppendRequest") return false
+    if (message._tag !== "AppendRequest") return false
+    if (this.isBehind(replica, message)) {
+      if (isReadableDurable(log)) this.host.restart(replica)
+      return true
+    }
+    if (log.missingCount === 0) return false
     const [gap] = log.gaps
     if (gap === undefined || gap.to >= log.lastIndex) return false
     const { previousIndex, entries, from } = message
     if (previousIndex >= gap.from || previousIndex + entries.length < gap.from) return false
+    // Of one term and index there is one entry: the leader brings the very one that is missing, and what is behind it stays.
+    const missing = entries.filter(
+      ({ index, term }) => index >= gap.from && index <= gap.to && log.term(index) === term,
+    )
+    if (missing.length > 0) {
+      log.fill(missing)
+      return true
+    }
     const repair = this.repairs.get(replica)
     return repair === undefined || !(repair.lacking.has(from) || repair.tries >= patientTries)
+  }
+
+  /** The core does not know yet of entries that were put back, and would let the leader's take the place of all from there on. */
+  private isBehind(replica: Replica, { previousIndex, entries }: AppendRequest): boolean {
+    const { log, raft } = replica
+    if (!this.repairs.has(replica) || !log.mayVote || replica.installing) return false
+    // Where it has truncated its log just now, it has entries that are not written.
+    if (raft.lastIndex >= log.lastReadable || raft.durableIndex < raft.lastIndex) return false
+    return previousIndex + entries.length > raft.lastIndex
   }
 
   /**
@@ -379,11 +434,27 @@ function dropNeedless(replica: Replica): void {
   if ((log.term(flushedIndex) ?? -1) >= 0) log.release(flushedIndex)
 }
 
+/** A core takes all that it finds in the log for durable. */
+function isReadableDurable(log: JournalGroup): boolean {
+  return log.lastReadable < log.firstIndex || log.isDurable(log.lastReadable)
+}
+
 /** All others whose votes count, by the membership in force here. */
 function othersOf(replica: Replica): ReadonlyArray<ReplicaId> {
   const { voters, outgoing } = replica.raft.membership
   const own = replica.machine.replica
   return [...new Set([...voters, ...outgoing])].filter((other) => other !== own)
+}
+
+/**
+ * Whether the first missing entry was held by nobody else: each other member, asked after it was written here, says that neither its log nor anything that it has
+ * acknowledged reaches there. So do the entries behind it not count, a change of members among them: that is decided by the members before it too (Raft paper 6).
+ */
+function isNobodys({ log, raft, machine }: Replica, { first, answers }: Search): boolean {
+  // The core is to know of all that is before it: what was acknowledged of that is owed.
+  if (first === 0 || first !== log.gaps[0]?.from || raft.lastIndex !== first - 1) return false
+  const known = Math.max(machine.appliedIndex, raft.commitIndex, log.hardState.commit)
+  return known < first && [...answers.values()].every((a) => a.isSure && a.last.index < first)
 }
 
 /** Whether something is missing between the entries wanted and the one that proves them. */

@@ -9,12 +9,14 @@ interface Waiting {
   readonly persisted: Array<{ replica: Replica; index: LogIndex; term: Term }>
   readonly messages: Array<{ replica: Replica; message: Message }>
   readonly sends: Array<{ to: NodeId; message: PeerMessage }>
+  /** Of the eventual log; 0 = none. */
+  mark: number
 }
 
-const emptyWaiting = (): Waiting => ({ persisted: [], messages: [], sends: [] })
+const emptyWaiting = (): Waiting => ({ persisted: [], messages: [], sends: [], mark: 0 })
 
-function isEmpty({ persisted, messages, sends }: Waiting): boolean {
-  return persisted.length + messages.length + sends.length === 0
+function isEmpty({ persisted, messages, sends, mark }: Waiting): boolean {
+  return persisted.length + messages.length + sends.length + mark === 0
 }
 
 /** What the gate hands back when its moment has come. */
@@ -22,6 +24,8 @@ export interface GateHost {
   /** A raft message leaves, or is stepped when it is addressed to the replica itself. */
   deliver(replica: Replica, message: Message): void
   send(to: NodeId, message: PeerMessage): void
+  /** Entries of the eventual log up to this one are durable. */
+  marked(mark: LogIndex): void
 }
 
 /**
@@ -53,6 +57,11 @@ export class JournalGate {
 
   holdSend(to: NodeId, message: PeerMessage): void {
     this.waiting.sends.push({ to, message })
+  }
+
+  /** Entries of the eventual log up to this one were given to the journal. */
+  tellMark(mark: LogIndex): void {
+    this.waiting.mark = mark
   }
 
   /** The replica is gone: nothing that it waited to say is said, and its core is told nothing. */
@@ -98,6 +107,7 @@ export class JournalGate {
         this.inFlight.persisted.push(...waiting.persisted)
         this.inFlight.messages.push(...waiting.messages)
         this.inFlight.sends.push(...waiting.sends)
+        this.inFlight.mark = Math.max(this.inFlight.mark, waiting.mark)
       }
     }
     if (this.inFlight !== undefined) return undefined
@@ -118,6 +128,7 @@ export class JournalGate {
     for (const { replica, index, term } of waiting.persisted) replica.raft.persisted(index, term)
     for (const { replica, message } of waiting.messages) this.host.deliver(replica, message)
     for (const { to, message } of waiting.sends) this.host.send(to, message)
+    if (waiting.mark > 0) this.host.marked(waiting.mark)
   }
 }
 

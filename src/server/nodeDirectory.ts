@@ -6,6 +6,7 @@ import {
   type Directory,
   directoryAsJson,
   emptyDirectory,
+  type NamespaceRecord,
   type NodeRecord,
   tilingOf,
 } from "./directory.ts"
@@ -73,6 +74,12 @@ export class NodeDirectory {
     this.text = JSON.stringify(directoryAsJson(this.known))
     this.keptText = this.text
     this.namespaces = openNamespaces(this.known)
+  }
+
+  /** As bytes, for clients. */
+  get ring(): Uint8Array | undefined {
+    const encoded = this.known.ring?.encoded
+    return encoded === undefined ? undefined : new Uint8Array(Buffer.from(encoded, "base64"))
   }
 
   get directory(): Directory {
@@ -182,10 +189,15 @@ function addressesOf({ id, client, peer }: NodeRecord): NodeAddresses {
 function openNamespaces(directory: Directory): ReadonlyArray<NamespaceInfo> {
   if (!directory.founded) return [system, byDefault]
   const ready = directory.namespaces.filter(({ state }) => state === "ready")
-  return [
-    system,
-    ...ready.map(({ id, name, mode, partitioning }) => ({ id, name, mode, partitioning })),
-  ]
+  return [system, ...ready.map(infoOf)]
+}
+
+function infoOf(namespace: NamespaceRecord): NamespaceInfo {
+  const { id, name, mode, partitioning } = namespace
+  const common = { id, name, mode, partitioning }
+  if (namespace.mode === "strong") return common
+  const { conflict, replicas, write, read } = namespace
+  return { ...common, eventual: { conflict, copies: replicas, write, read } }
 }
 
 /** Descriptors among `reports` whose range is led by `node`. */

@@ -92,6 +92,13 @@ export interface ClockMessage {
   readonly wallMs: WallMs
 }
 
+/** What the eventual half of a node says in one turn (dynamo/node/opCodes.ts). Of no range. */
+export interface EventualMessage {
+  readonly _tag: "Eventual"
+  readonly range: 0
+  readonly bytes: Uint8Array
+}
+
 export type PeerMessage =
   | RaftPeerMessage
   | SnapshotFrame
@@ -106,6 +113,7 @@ export type PeerMessage =
   | Rouse
   | TickWanted
   | TickRefused
+  | EventualMessage
 
 /** First byte of an encoded message. Sent: do not change. */
 const kinds = {
@@ -122,6 +130,7 @@ const kinds = {
   rouse: 14,
   tickWanted: 15,
   tickRefused: 16,
+  eventual: 20,
 } as const
 
 function writeEnvelope(writer: ByteWriter, m: SnapshotFrame | SnapshotFrameAck): void {
@@ -188,6 +197,10 @@ export function encodePeerMessage(writer: ByteWriter, message: PeerMessage): voi
     case "TickRefused":
       writer.u8(kinds.tickRefused)
       return writeTickRefused(writer, message)
+    case "Eventual":
+      writer.u8(kinds.eventual)
+      writer.raw(message.bytes)
+      return
     default:
       return message satisfies never
   }
@@ -266,6 +279,8 @@ export function decodePeerMessage(bytes: Uint8Array): PeerMessage {
       return readTickWanted(reader)
     case kinds.tickRefused:
       return readTickRefused(reader)
+    case kinds.eventual:
+      return { _tag: "Eventual", range: 0, bytes: reader.rest() }
     default:
       throw new MalformedBytes(`a peer message of kind ${kind}`)
   }

@@ -7,6 +7,7 @@ import type { RangeMachine } from "./apply.ts"
 import type { Asleep } from "./beats.ts"
 import { lists, overlap } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
+import { eventualLog } from "./eventualStore.ts"
 import { firstIndex, firstTerm, ReplicaOpener } from "./openReplicas.ts"
 import { decodeSplit } from "./rangeEntries.ts"
 import type { Replica } from "./replica.ts"
@@ -125,6 +126,7 @@ export class ReplicaSet {
     const empty: Array<JournalGroup> = []
     for (const group of this.storage.journal.list()) {
       const { range, replica } = group.key
+      if (range === eventualLog.range) continue
       if (this.isBuried(range, replica)) group.destroy()
       else if (machines.has(range)) forgetRested(group, machines.get(range) as RangeMachine)
       else if (group.lastIndex === 0) empty.push(group)
@@ -192,14 +194,20 @@ export class ReplicaSet {
     return [...this.awaited.keys()].some((child) => this.makers.get(child)?.includes(range))
   }
 
-  /** A snapshot has to wait: the split is in the log, or may be in a gap of it. Where the log was cut off before it, the snapshot may be all there is to come. */
-  refusesSnapshots(range: RangeId): boolean {
+  /**
+   * A snapshot has to wait: the split is in the log, or may be in a gap of it. Where the log was cut off before it, or never comes to it, the snapshot may be all there
+   * is to come: then what it was to make is given up, also when nobody of that range writes any more.
+   */
+  refusesSnapshots(range: RangeId, isHopeless: (replica: Replica) => boolean): boolean {
+    for (const [child, makers] of [...this.makers]) {
+      if (makers.includes(range)) this.giveUpAwaited(child, isHopeless)
+    }
     const index = Math.max(this.replayed.get(range) ?? 0, this.lastMissing.get(range) ?? 0)
     return this.replays(range) && (this.byRange.get(range)?.log.lastIndex ?? 0) >= index
   }
 
   /**
-   * A replica of an awaited range's group writes. When no range here can replay the split that makes it, its log is given up: where it ended, its term and its
+   * A replica of an awaited range's group writes, or a snapshot would skip the split. When no range here can replay the split that makes it, its log is given up: where it ended, its term and its
    * vote still bind the empty replica that may be made in its place. `isHopeless`: a replica misses entries that nobody has.
    */
   giveUpAwaited(range: RangeId, isHopeless: (replica: Replica) => boolean): void {

@@ -1,3 +1,7 @@
+import type { EventualSettings } from "../dynamo/node/eventualNode.ts"
+import { exchangeDefaults } from "../dynamo/node/exchanges.ts"
+import { hintDefaults } from "../dynamo/node/hints.ts"
+import { reapDefaults } from "../dynamo/node/reaper.ts"
 import type { JournalOptions } from "../journal/journal.ts"
 import { defaultEngineOptions, type EngineOptions } from "../lsm/engine.ts"
 import type { DiskLimits } from "./diskScore.ts"
@@ -55,7 +59,7 @@ export interface StoreSettings {
   readonly snapshotGiveUpMs: number
   /** How long a snapshot that was broken off can be gone on with. */
   readonly snapshotKeepMs: number
-  /** Snapshots leave at no less than the one rate, however requests fare, and at no more than the other (snapshotRate.ts). */
+  /** Snapshots leave at no less than the one rate, however requests fare, and at no more than the other (backgroundRate.ts). */
   readonly snapshotLeastBytesPerSecond: number
   readonly snapshotMostBytesPerSecond: number
   readonly scanPageEntries: number
@@ -82,6 +86,7 @@ export interface StoreSettings {
   readonly space: SpaceSettings
   readonly journalScrub: JournalScrubSettings
   readonly pace: PaceSettings
+  readonly eventual: EventualSettings
 }
 
 const kibibyte = 1024
@@ -145,6 +150,16 @@ export const defaultSettings: StoreSettings = {
     limitMs: 5,
     leastBytesPerSecond: 32 * mebibyte,
     mostBytesPerSecond: 1024 * mebibyte,
+  },
+  eventual: {
+    patienceMs: 150,
+    requestsMax: 16_384,
+    clockAheadMaxMs: 10_000,
+    pageEntries: 1000,
+    pageBytes: mebibyte,
+    exchange: exchangeDefaults,
+    hints: hintDefaults,
+    reap: reapDefaults,
   },
 }
 

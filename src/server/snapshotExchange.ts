@@ -12,13 +12,13 @@ import type {
   Term,
 } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
+import { BackgroundRate } from "./backgroundRate.ts"
 import { overlap } from "./descriptors.ts"
 import { membershipOf } from "./membershipOf.ts"
 import { ParkedSnapshots } from "./parkedSnapshots.ts"
 import type { SnapshotFrame, SnapshotFrameAck } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
 import type { StoreSettings } from "./settings.ts"
-import { SnapshotRate } from "./snapshotRate.ts"
 import { askAnew, refuseFrame, SnapshotReceiver } from "./snapshotReceiver.ts"
 import { type SendOutcome, SnapshotSender } from "./snapshotSender.ts"
 import type { Storage } from "./storage.ts"
@@ -59,7 +59,7 @@ export interface Install {
  * for a replica.
  *
  * One that is broken off by silence, or because its sender leads no more, is kept for a while and gone on with when the core asks again: the receiver says
- * which frame it lacks. Frames leave at a rate that falls while requests of this node feel it (snapshotRate.ts). Log is kept for a follower from its snapshot's
+ * which frame it lacks. Frames leave at a rate that falls while requests of this node feel it (backgroundRate.ts). Log is kept for a follower from its snapshot's
  * index on only, and no longer than the budget for slow followers allows.
  *
  * A snapshot whose interval another replica of this node holds in part is refused until that one has split or gone; the leader sends it again.
@@ -77,7 +77,7 @@ export class SnapshotExchange {
   private nowMs: MonotonicMs = 0
   private readonly installs = new Map<RangeId, Install>()
   private readonly parked: ParkedSnapshots
-  private readonly rate: SnapshotRate
+  private readonly rate: BackgroundRate
   /** The frame under way may not leave yet. */
   private isHeld = false
   /** Of the frame after the one under way, a part is still to be read. */
@@ -86,7 +86,11 @@ export class SnapshotExchange {
   constructor(host: ExchangeHost) {
     this.host = host
     this.nextId = host.firstId
-    this.rate = new SnapshotRate(host.settings)
+    const { snapshotLeastBytesPerSecond, snapshotMostBytesPerSecond } = host.settings
+    this.rate = new BackgroundRate({
+      leastBytesPerSecond: snapshotLeastBytesPerSecond,
+      mostBytesPerSecond: snapshotMostBytesPerSecond,
+    })
     this.parked = new ParkedSnapshots(host.settings.snapshotKeepMs)
   }
 

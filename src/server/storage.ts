@@ -20,6 +20,7 @@ import { expiryRules } from "./engineFilters.ts"
 import {
   allLocalInterval,
   clientOfSessionKey,
+  eventualTree,
   isStateKey,
   isTombstoneKey,
   localInterval,
@@ -57,7 +58,17 @@ export interface StorageParts {
   readonly SessionTable?: typeof SessionTable
 }
 
+/** What goes into every memtable before it is sealed, beside the ranges' state. */
+export interface SealedBeside {
+  /** About as many bytes as `seal` puts. */
+  readonly sealBytes: number
+  /** Puts it; returns how far its log is in the memtable. */
+  seal(): LogIndex
+  flushed(index: LogIndex): void
+}
+
 interface Seal {
+  readonly besideIndex: LogIndex
   readonly generation: number
   readonly bytes: number
   readonly covered: ReadonlyArray<Covered>
@@ -90,6 +101,8 @@ interface Covered {
 export class Storage {
   readonly journal: Journal
   readonly engine: Engine
+  /** The eventual half (eventualStore.ts). */
+  beside: SealedBeside | undefined
   /** Of every range of which this node once removed a replica. */
   readonly tombstones = new Map<RangeId, Tombstone>()
   private readonly settings: StoreSettings
@@ -100,6 +113,8 @@ export class Storage {
   private readonly rate = new WriteRate(drainAtFirst)
   private nowMs: MonotonicMs = 0
   private seals: Array<Seal> = []
+  /** Who waits for everything that was put so far to be in tables; `generation`: with which that is, once it is sealed. */
+  private flushWaits: Array<{ generation: number | undefined; readonly done: () => void }> = []
   /** The memtable is to be sealed whatever it holds. */
   flushWanted = false
   /** Of replicas that sleep: what they add to the next seal. */
@@ -143,6 +158,7 @@ export class Storage {
     const engine = (parts.Engine ?? Engine).open(disk, "engine", {
       ...settings.engine,
       trees: storeTrees,
+      expendable: [eventualTree],
       filters: () => expiryRules(live.machines()),
       onCorruption: ({ message }) => damage.add(message),
     })
@@ -214,7 +230,7 @@ export class Storage {
     if (this.files.takeSealWish() || this.flushWanted) return true
     if (this.journal.appendedLsn - this.lsnAtSeal >= this.settings.journalBytesPerSeal) return true
     let bytes = this.engine.memtableUsedBytes
-    bytes += this.sleepingBytes
+    bytes += this.sleepingBytes + (this.beside?.sealBytes ?? 0)
     for (const replica of replicas) if (replica.dirty) bytes += sealBytes(replica)
     return bytes >= this.settings.engine.memtableBytes
   }
@@ -239,10 +255,12 @@ export class Storage {
       const { machine } = replica
       covered.push({ replica, index: machine.appliedIndex, machine, time: machine.rangeTime })
     }
+    const besideIndex = this.beside?.seal() ?? 0
     const bytes = this.engine.memtableUsedBytes
     this.flushWanted = false
     const generation = this.engine.seal()
-    this.seals.push({ generation, bytes, covered })
+    this.seals.push({ generation, bytes, covered, besideIndex })
+    for (const wait of this.flushWaits) wait.generation ??= generation
     this.lsnAtSeal = this.journal.appendedLsn
     return generation
   }
@@ -364,12 +382,34 @@ export class Storage {
     return this.files.takeJobs(nowMs, wallMs)
   }
 
+  /** Calls `done` when all that was put by now is in tables. */
+  whenFlushed(done: () => void): void {
+    this.flushWaits.push({ generation: undefined, done })
+    this.flushWanted = true
+  }
+
+  /** Lets go of damaged tables of the engine. */
+  letGo(paths: ReadonlyArray<string>, done: () => void): void {
+    this.files.want(() => this.engine.letGoJob(paths), done)
+  }
+
   private noteFlushed(): void {
+    this.releaseFlushed()
+    const { flushedThrough } = this.engine
+    const isReady = ({ generation = Number.POSITIVE_INFINITY }) => generation <= flushedThrough
+    const ready = this.flushWaits.filter(isReady)
+    if (ready.length === 0) return
+    this.flushWaits = this.flushWaits.filter((wait) => !isReady(wait))
+    for (const { done } of ready) done()
+  }
+
+  private releaseFlushed(): void {
     while (this.seals.length > 0) {
       const [seal] = this.seals as [Seal]
       if (seal.generation > this.engine.flushedThrough) return
       this.seals.shift()
       this.rate.flushed(this.nowMs, seal.bytes, this.seals.length > 0)
+      this.beside?.flushed(seal.besideIndex)
       for (const { replica, index, machine, time } of seal.covered) {
         if (index > replica.flushedIndex) replica.flushedIndex = index
         if (time > machine.flushedTime) machine.flushedTime = time

@@ -24,8 +24,10 @@
  *
  * Left out so far: merges.
  */
+import type { EventualRequest } from "../dynamo/node/requests.ts"
 import type { JournalWrite } from "../journal/journal.ts"
 import { assert } from "../lib/assert.ts"
+import { Prng } from "../lib/prng.ts"
 import type {
   LogIndex,
   MonotonicMs,
@@ -40,6 +42,7 @@ import { Beats } from "./beats.ts"
 import { ClockGuard, clockAheadMaxMs } from "./clockGuard.ts"
 import { Collector } from "./collector.ts"
 import { Comparison, type OddReplica } from "./comparison.ts"
+import { EventualHalf } from "./eventualHalf.ts"
 import { Handover } from "./handover.ts"
 import { HoleFilling } from "./holeFilling.ts"
 import { JournalGate } from "./journalGate.ts"
@@ -80,6 +83,8 @@ export class StoreLoop {
   stampMs: WallMs
   /** Messages that were dropped because the inbox was full, or because they named a replica that is not here. */
   droppedMessages = 0
+  /** Leaderless replication, for eventual namespaces. */
+  readonly eventual: EventualHalf
   private readonly known: KnownRanges
   private readonly queue: RequestQueue
   private readonly gate: JournalGate
@@ -123,6 +128,7 @@ export class StoreLoop {
       deliver: (replica, message) => {
         this.collector.deliver(replica, message, this.clock.monotonicMs)
       },
+      marked: (mark) => this.eventual.durable(mark),
     })
     this.exchange = new (options.parts?.SnapshotExchange ?? SnapshotExchange)({
       storage,
@@ -132,7 +138,7 @@ export class StoreLoop {
         return set.all
       },
       firstId: options.prng.int(1, 2 ** 40),
-      replays: (range) => set.refusesSnapshots(range),
+      replays: (range) => set.refusesSnapshots(range, (replica) => this.isHopeless(replica)),
       holderOf: (descriptor) => set.holderOf(descriptor),
       learn: (descriptor) => this.learn(descriptor),
       send,
@@ -193,6 +199,11 @@ export class StoreLoop {
       session: options.prng.int(1, 2 ** 40),
       send,
     })
+    this.eventual = new EventualHalf({
+      ...{ node: options.node, storage, settings: options.settings, clock: options.clock },
+      prng: options.eventualPrng ?? new Prng(options.node),
+      seal: () => storage.seal(set.all),
+    })
     const { queue, life, changes, comparison, settings } = this
     const { gate, exchange, rangeTicks } = this
     this.collector = new Collector({ gate, queue, changes, exchange, send })
@@ -230,6 +241,11 @@ export class StoreLoop {
     this.queue.push(request)
   }
 
+  /** The same of an eventual namespace. */
+  requestEventual(request: EventualRequest): void {
+    this.eventual.request(request)
+  }
+
   /** The write of an earlier output is durable. */
   journalDurable(write: JournalWrite): void {
     this.gate.durable(write)
@@ -245,13 +261,15 @@ export class StoreLoop {
     return this.exchange.isInstalling
   }
 
-  /** What a request waited for its answer, of some that stand for all: snapshots that leave go by it. */
+  /** What a request waited for its answer, of some that stand for all: what goes on in the background goes by it. */
   noticeLatency(ms: number): void {
     this.exchange.noticeLatency(ms)
+    this.eventual.noticeLatency(ms)
   }
 
   /** The transport lost its connection to a node, or dropped messages to it. Of those that sleep none was on its way. */
   unreachable(node: NodeId): void {
+    this.eventual.unreachable(node)
     for (const replica of this.awake) {
       for (const [place, at] of replica.knownNodes()) {
         if (at === node) replica.raft.reportUnreachable(place)
@@ -261,6 +279,7 @@ export class StoreLoop {
 
   turn(clock: ClockReading): StoreOutput {
     this.clock = clock
+    this.eventual.now(clock, this.gate.isWriting)
     this.stampMs = this.clockGuard.isTrusted(clock.monotonicMs) ? clock.wallMs : 0
     this.handover.turn(clock.monotonicMs, this.gate.isWriting)
     for (const { raft } of this.awake) raft.observeClocks(clock.monotonicMs, clock.wallMs)
@@ -277,6 +296,8 @@ export class StoreLoop {
     let more = this.applier.applyCommitted()
     for (const replica of this.awake) this.queue.takeConfirmed(replica)
     if (this.queue.serveReads()) more = true
+    const mark = this.eventual.turn((to, message) => this.send(to, message))
+    if (mark > 0) this.gate.tellMark(mark)
     const journal = this.gate.cut()
     if (journal !== undefined) this.handover.writeBegan()
     if (this.storage.wantsSeal(this.set.changing)) this.storage.seal(this.set.all)
@@ -287,8 +308,12 @@ export class StoreLoop {
     this.sends = []
     const reports = this.storage.takeReports()
     const replies = this.queue.takeReplies()
-    if (replies.length > 0) this.exchange.noteForeground()
-    return { journal, sends, replies, jobs, reports, waitMs: this.waitMs(), more }
+    const eventualReplies = this.eventual.takeReplies()
+    if (replies.length + eventualReplies.length > 0) {
+      this.exchange.noteForeground()
+      this.eventual.noteForeground()
+    }
+    return { journal, sends, replies, eventualReplies, jobs, reports, waitMs: this.waitMs(), more }
   }
 
   /** Until proposals or a snapshot's frame may go on; 0 = nothing waits so. */
@@ -405,7 +430,10 @@ export class StoreLoop {
   }
 
   private step(from: NodeId, message: PeerMessage): void {
+    this.eventual.heardOf(from)
     switch (message._tag) {
+      case "Eventual":
+        return this.eventual.receive(from, message.bytes)
       case "Beat":
         return this.beats.beaten(from, message)
       case "BeatEcho":
@@ -465,6 +493,7 @@ export class StoreLoop {
     this.lastTickMs =
       elapsed < 2 * this.settings.tickMs ? this.lastTickMs + this.settings.tickMs : nowMs
     this.ticks++
+    this.eventual.tick()
     limitUnapplied(this.awake, this.settings.maxUnappliedBytes)
     // A disk that stands still must not hold up groups that others could lead.
     this.handover.tick(this.awake, nowMs, (replica) => this.shouldYield(replica))

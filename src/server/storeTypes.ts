@@ -1,4 +1,5 @@
 import type { Disk } from "../disk/disk.ts"
+import type { EventualReply } from "../dynamo/node/requests.ts"
 import type { JournalWrite } from "../journal/journal.ts"
 import type { Prng } from "../lib/prng.ts"
 import type { RaftNode } from "../raft/raftNode.ts"
@@ -33,6 +34,8 @@ export interface StoreLoopOptions {
   readonly node: NodeId
   readonly disk: Disk
   readonly prng: Prng
+  /** Of the eventual half alone. */
+  readonly eventualPrng?: Prng
   readonly settings: StoreSettings
   /** Of the whole cluster; an empty directory begins with the replicas that they place on this node. */
   readonly descriptors: ReadonlyArray<RangeDescriptor>
@@ -47,6 +50,8 @@ export interface StoreOutput {
   readonly journal: JournalWrite | undefined
   readonly sends: ReadonlyArray<{ readonly to: NodeId; readonly message: PeerMessage }>
   readonly replies: ReadonlyArray<Reply>
+  /** Of requests to eventual namespaces. */
+  readonly eventualReplies: ReadonlyArray<EventualReply>
   /** Carry out in order, after all those of the same lane given out before; then call `jobDone` for each. */
   readonly jobs: ReadonlyArray<StoreJob>
   /** Damage to stored bytes, each said once: lines for the operator. */

@@ -7,14 +7,19 @@ import {
   directoryAsJson,
   directoryFromJson,
   directoryOf,
+  firstEventualNamespace,
   type NodeRecord,
+  type RingRecord,
+  ringAsJson,
   takesReport,
   tilingOf,
 } from "../../src/server/directory.ts"
 import { keepDirectory, readDirectory } from "../../src/server/directoryCache.ts"
 import { NodeDirectory } from "../../src/server/nodeDirectory.ts"
+import type { Ring } from "../../src/topology/ring.ts"
 import type { RangeDescriptor } from "../../src/types.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
+import { ringOf } from "../topology/harness.ts"
 
 function range(
   id: number,
@@ -119,8 +124,17 @@ const sample: Directory = {
       ...{ id: 2, name: "log", mode: "strong", partitioning: "ordered" },
       ...{ ranges: 1, replicas: 3, state: "dropping" },
     },
+    {
+      ...{ id: firstEventualNamespace + 1, name: "carts", mode: "eventual", partitioning: "hash" },
+      ...{ ranges: 0, replicas: 3, conflict: "set", write: "quorum", read: "one", state: "ready" },
+    },
   ],
   ranges: bootstrapDescriptors([1, 2, 3]),
+  ring: ringRecord(ringOf(3)),
+}
+
+function ringRecord(ring: Ring): RingRecord {
+  return { ring, encoded: JSON.parse(ringAsJson(ring)).ring }
 }
 
 describe("the directory", () => {
@@ -133,14 +147,17 @@ describe("the directory", () => {
       ["node/4", '{"id": 4}'],
       ["counter/range", "5"],
       ["namespace/default", JSON.stringify(sample.namespaces[0])],
+      ["namespace/carts", JSON.stringify(sample.namespaces[2])],
       ["range/1", JSON.stringify(json.ranges[1])],
+      ["ring/current", ringAsJson((sample.ring as RingRecord).ring)],
       ["later/1", "{}"],
     ])
     expect(read).toEqual({
       founded: true,
       nodes: [sample.nodes[0] as Directory["nodes"][number]],
-      namespaces: [sample.namespaces[0] as Directory["namespaces"][number]],
+      namespaces: [sample.namespaces[0], sample.namespaces[2]] as Directory["namespaces"],
       ranges: [sample.ranges[1] as RangeDescriptor],
+      ring: sample.ring,
     })
     for (const wrong of [
       null,
@@ -187,7 +204,7 @@ describe("the directory", () => {
     for (const each of [known, nodeDirectory(disk)]) {
       expect(each.nodes().map(({ id }) => id)).toEqual([1, 3])
       // One that is being dropped takes no data.
-      expect(each.namespaces.map(({ name }) => name)).toEqual(["system", "default"])
+      expect(each.namespaces.map(({ name }) => name)).toEqual(["system", "default", "carts"])
     }
     expect(known.learn(sample)).toEqual({ reachable: [], removed: [], verdict: undefined })
     const joined = new NodeDirectory({ disk, self: self as NodeRecord, founders: [] })

@@ -50,6 +50,7 @@ function replicaOf(log: JournalGroup): Replica {
 function fillingWith() {
   const sent: Array<PeerMessage> = []
   const notes: Array<string> = []
+  const restarted: Array<Replica> = []
   const clock = { monotonicMs: 0 }
   const filling = new HoleFilling({
     clock,
@@ -58,9 +59,9 @@ function fillingWith() {
     send: (_node, message) => void sent.push(message),
     note: (message) => void notes.push(message),
     flush: () => {},
-    restart: () => {},
+    restart: (replica) => void restarted.push(replica),
   })
-  return { filling, sent, notes, clock }
+  return { filling, sent, notes, clock, restarted }
 }
 
 function wanted(first: number, last: number, anchor: { index: number; term: number }) {
@@ -109,7 +110,7 @@ describe("pitfall 36: entries of the term of the one that proves them", () => {
 describe("pitfall 36: a replica that asks", () => {
   /** Asks, and gets this answer from replica 2. */
   function asking(log: JournalDriver) {
-    const { filling, sent, notes, clock } = fillingWith()
+    const { filling, sent, notes, clock, restarted } = fillingWith()
     const replica = replicaOf(log.journal.group(key))
     filling.tick([replica])
     const question = sent[0] as EntriesWanted
@@ -119,7 +120,7 @@ describe("pitfall 36: a replica that asks", () => {
       const said = { isSure: true, term: 3, last, previousTerm: 1, entries: [] }
       filling.answered(replica, { _tag: "EntriesFound", ...ids, ...said, ...over })
     }
-    return { filling, replica, sent, question, reply, notes, clock }
+    return { filling, replica, sent, question, reply, notes, clock, restarted }
   }
 
   test("asks all others once, and again only after a while, each time a longer one", () => {
@@ -155,9 +156,9 @@ describe("pitfall 36: a replica that asks", () => {
   test("lets no leader replace what it has behind a gap before that one has said that it lacks what is missing", () => {
     const append = (from: number, previousIndex: number, count: number) => {
       const entries = Array.from({ length: count }, (_, i) => {
-        return { index: previousIndex + 1 + i, term: 2, kind: 1, data: utf8("x") }
+        return { index: previousIndex + 1 + i, term: 3, kind: 1, data: utf8("x") }
       })
-      const ids = { from, to: 1, term: 2, session: 1, commit: 0, previousTerm: 1 }
+      const ids = { from, to: 1, term: 3, session: 1, commit: 0, previousTerm: 1 }
       return { _tag: "AppendRequest", ...ids, previousIndex, entries } as AppendRequest
     }
     const { filling, replica, reply } = asking(logOf([1, 1, 2, 2, 2], [3]))
@@ -173,6 +174,52 @@ describe("pitfall 36: a replica that asks", () => {
     // Nothing good is behind it.
     const last = asking(logOf([1, 1, 2, 2, 2], [5]))
     expect(last.filling.keepsFrom(last.replica, append(2, 4, 1))).toBe(false)
+  })
+
+  test("takes the very entry that is missing from a leader's append, and keeps what is behind it", () => {
+    const log = logOf([1, 1, 2, 3, 3], [3])
+    const { filling, replica } = asking(log)
+    const group = log.journal.group(key)
+    const entry = (term: number) => ({ index: 3, term, kind: 1, data: utf8(`3 of ${term}`) })
+    const ids = {
+      from: 2,
+      to: 1,
+      term: 4,
+      session: 1,
+      commit: 0,
+      previousIndex: 2,
+      previousTerm: 1,
+    }
+    const append = (term: number): AppendRequest =>
+      ({ _tag: "AppendRequest", ...ids, entries: [entry(term)] }) as AppendRequest
+    expect(filling.keepsFrom(replica, append(2))).toBe(true)
+    log.commit()
+    expect([group.missingCount, group.lastIndex]).toEqual([0, 5])
+    const other = asking(logOf([1, 1, 2, 3, 3], [3]))
+    expect(other.filling.keepsFrom(other.replica, append(4))).toBe(true)
+    expect(other.replica.log.missingCount).toBe(1)
+  })
+
+  test("no append goes to a core that does not know of entries put back: one that does takes its place first", () => {
+    const { filling, replica, restarted } = asking(logOf([1, 1, 2, 2, 2], [5]))
+    const append = (previousIndex: number): AppendRequest => {
+      const entries = [{ index: previousIndex + 1, term: 2, kind: 1, data: utf8("x") }]
+      const ids = { from: 2, to: 1, term: 2, session: 1, commit: 0, previousTerm: 1 }
+      return { _tag: "AppendRequest", ...ids, previousIndex, entries } as AppendRequest
+    }
+    for (const [lastIndex, durableIndex, held] of [
+      [2, 2, 1],
+      // It has just truncated its log, and has not written what it put there.
+      [2, 1, 0],
+      [4, 4, 0],
+    ] as const) {
+      restarted.length = 0
+      Object.assign(replica.raft, { lastIndex, durableIndex })
+      expect(filling.keepsFrom(replica, append(2))).toBe(held === 1)
+      expect(restarted.length).toBe(held)
+    }
+    Object.assign(replica.raft, { lastIndex: 2, durableIndex: 2 })
+    expect(filling.keepsFrom(replica, append(1))).toBe(false)
   })
 
   test("an answer that does not say what is before it counts where one leader wrote both, or what is before it is applied", () => {
@@ -204,5 +251,24 @@ describe("pitfall 36: a replica that asks", () => {
     expect(notes).toEqual([
       "range 1, replica 1: no other replica has entries 3 to 3, which damage took; it waits for a snapshot",
     ])
+  })
+
+  test("a core that knew of what is missing makes room for one that does not, once the leader lacks it and nothing behind it is applied", () => {
+    for (const appliedIndex of [0, 2, 3, 4]) {
+      const asked = asking(logOf([1, 1, 2, 3, 3], [3]))
+      const { filling, replica, clock, reply, restarted } = asked
+      Object.assign(replica.machine, { appliedIndex })
+      Object.assign(replica.raft, { leader: 2 })
+      filling.tick([replica])
+      expect(restarted).toEqual([])
+      reply(3, {})
+      filling.tick([replica])
+      expect(restarted).toEqual([])
+      reply(2, {})
+      clock.monotonicMs += 10
+      filling.tick([replica])
+      // A core cannot begin before what is applied: there a flush ends the gap.
+      expect(restarted.length).toBe(appliedIndex < 3 ? 1 : 0)
+    }
   })
 })

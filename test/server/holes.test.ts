@@ -340,6 +340,82 @@ describe("pitfall 36: a torn tail is not damage in the middle", () => {
     settle(cluster)
   }, 60_000)
 
+  test("an entry that a follower knows to be committed, finds damaged and nobody has any more: it takes the leader's snapshot", () => {
+    const cluster = copy(base)
+    Object.assign(cluster, { settings: { ...base.settings, engine: { memtableBytes: 4096 } } })
+    for (const id of [1, 2, 3]) cluster.start(id)
+    const leader = cluster.untilLeader(range)
+    cluster.pass(500)
+    const hurt = [1, 2, 3].find((id) => id !== leader.id) as number
+    const log = () => cluster.replica(hurt, range)?.log
+    const last = log()?.lastIndex ?? 0
+    // What followers acknowledge is not heard, so nothing is applied; it is more than the cache holds, and will be read back.
+    cluster.loses = (_from, to, message) =>
+      to === leader.id && message._tag === "Raft" && message.message._tag === "AppendResponse"
+    for (let i = 0; i < 6; i++) {
+      cluster.beginPut(`late ${i}`, "x".repeat(2000))
+      cluster.pass(50)
+    }
+    const lost = records(disk(cluster, hurt)).find(
+      ({ type, index }) => type === recordTypes.append && index === last + 1,
+    )
+    damage(disk(cluster, hurt), [lost as Place], false)
+    cluster.loses = (from, _, message) => from === hurt && message._tag === "EntriesWanted"
+    cluster.until("the loss is seen", () => log()?.missingCount === 1)
+    const others = [1, 2, 3].filter((id) => id !== hurt)
+    let puts = 0
+    cluster.until("the others have released it", () => {
+      cluster.put(`more ${puts++}`, "y".repeat(1000))
+      return others.every((id) => (cluster.replica(id, range)?.log.firstIndex ?? 0) > last + 1)
+    })
+    cluster.pass(500)
+    expect(cluster.replica(hurt, range)?.raft.commitIndex).toBeGreaterThan(last)
+    expect(cluster.replica(hurt, range)?.machine.appliedIndex).toBe(last)
+    cluster.loses = () => false
+    settle(cluster)
+  }, 60_000)
+
+  test("who alone has what the others miss may be elected without entries that it has lost and that nobody else ever had", () => {
+    const cluster = copy(base)
+    const settings = { ...base.settings, retentionMs: 100, retentionBytes: 0, retainedEntries: 0 }
+    Object.assign(cluster, { settings })
+    for (const id of [1, 2, 3]) cluster.start(id)
+    const ahead = cluster.untilLeader(range).id
+    const [holder, behind] = [1, 2, 3].filter((id) => id !== ahead) as [number, number]
+    cluster.pass(500)
+    const logOf = (id: number) => cluster.replica(id, range)?.log
+    const first = (logOf(ahead)?.lastIndex ?? 0) + 1
+    cluster.loses = (from, to) => from === behind || to === behind
+    for (let i = 0; i < 3; i++) cluster.put(`two have ${i}`, "value")
+    const last = logOf(ahead)?.lastIndex ?? 0
+    cluster.until("the leader has it in tables only", () => {
+      cluster.node(ahead).loop.storage.flushWanted = true
+      return (logOf(ahead)?.firstIndex ?? 0) > first
+    })
+    expect(logOf(holder)?.lastIndex).toBe(last)
+    cluster.loses = () => true
+    for (let i = 0; i < 2; i++) {
+      cluster.beginPut(`one has ${i}`, "value")
+      cluster.pass(50)
+    }
+    cluster.pass(500)
+    expect(logOf(ahead)?.lastIndex).toBeGreaterThan(last + 1)
+    for (const id of [1, 2, 3]) stop(cluster, id)
+    for (const [id, index] of [
+      [holder, first],
+      [ahead, last + 1],
+    ] as const) {
+      const entries = records(disk(cluster, id)).filter(({ type }) => type === recordTypes.append)
+      const lost = entries.filter((entry) => entry.index === index)
+      expect(lost.length).toBe(1)
+      damage(disk(cluster, id), lost, false)
+    }
+    cluster.loses = () => false
+    for (const id of [1, 2, 3]) cluster.start(id)
+    expect([holder, ahead].map((id) => logOf(id)?.missingCount)).toEqual([1, 1])
+    settle(cluster)
+  }, 60_000)
+
   test("the last batches lost as a whole: a node that may have promised anything waits for the word of all others", () => {
     for (let count = 1; count <= 4; count++) {
       const cluster = copy(base)

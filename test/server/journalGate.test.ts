@@ -17,6 +17,7 @@ function setUp() {
   const gate = new JournalGate(journal, {
     deliver: (_, message) => void delivered.push(message.term),
     send: () => {},
+    marked: () => {},
   })
   const group = journal.group({ range: 1, replica: 1 })
   const replica = {} as Replica

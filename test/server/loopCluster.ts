@@ -83,6 +83,7 @@ export class LoopCluster {
   loses: (from: number, to: number, message: PeerMessage) => boolean = () => false
   private sequence = 0
   private nowMs = 1000
+  private wallAheadMs = 0
 
   constructor(options: {
     founders?: ReadonlyArray<number>
@@ -99,10 +100,11 @@ export class LoopCluster {
   start(id: number): LoopNode {
     const disk = this.disks.get(id) ?? new SimulatedDisk()
     this.disks.set(id, disk)
-    const { settings, nowMs, founders } = this
+    const { settings, nowMs, wallAheadMs, founders } = this
     const bootstrap = founders.includes(id)
     const { parts } = this.book
-    const node = new LoopNode({ disk, settings, nowMs, id, nodes: founders, bootstrap, parts })
+    const times = { nowMs, wallAheadMs }
+    const node = new LoopNode({ disk, settings, ...times, id, nodes: founders, bootstrap, parts })
     this.nodes.set(id, node)
     return node
   }
@@ -140,6 +142,12 @@ export class LoopCluster {
         }
       }
     }
+  }
+
+  /** The wall clocks of all nodes, and of those that start later, go forward, as if all had slept. */
+  leap(ms: number): void {
+    this.wallAheadMs += ms
+    for (const node of this.nodes.values()) node.wallAheadMs += ms
   }
 
   until(what: string, holds: () => boolean, limitMs = 30_000): void {

@@ -1,4 +1,5 @@
 import { expect } from "bun:test"
+import type { EventualReply } from "../../src/dynamo/node/requests.ts"
 import type { JournalWrite } from "../../src/journal/journal.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
 import { hashPosition } from "../../src/lib/position.ts"
@@ -30,6 +31,7 @@ export class LoopNode {
   readonly id: number
   nowMs: number
   replies: Array<Reply> = []
+  eventualReplies: Array<EventualReply> = []
   /** Lines about damage. */
   readonly reports: Array<string> = []
   sends: Array<{ to: number; message: PeerMessage }> = []
@@ -39,7 +41,7 @@ export class LoopNode {
   /** What happens after a turn and before its replies leave: the node may be paused there. */
   betweenTurnAndRelease: () => void = () => {}
   /** By how much its wall clock has moved apart from the monotonic one. */
-  wallAheadMs = 0
+  wallAheadMs: number
   /** The spill that found no space last. */
   refusedSpill: string | undefined
   private readonly jobs: Record<Lane, Array<StoreJob>> = { engine: [], journal: [] }
@@ -51,6 +53,7 @@ export class LoopNode {
     disk: SimulatedDisk
     settings: StoreSettings
     nowMs?: number
+    wallAheadMs?: number
     id?: number
     nodes?: ReadonlyArray<number>
     bootstrap?: boolean
@@ -59,11 +62,13 @@ export class LoopNode {
     this.disk = options.disk
     this.id = options.id ?? 1
     this.nowMs = options.nowMs ?? 1000
+    this.wallAheadMs = options.wallAheadMs ?? 0
     this.loop = StoreLoop.open({
       node: this.id,
       disk: options.disk,
       // Another one at every start, as in life.
       prng: new Prng(this.id * 1_000_003 + this.nowMs),
+      eventualPrng: new Prng(this.id * 1_000_033 + this.nowMs),
       settings: options.settings,
       descriptors: bootstrapDescriptors(options.nodes ?? [1], 1),
       bootstrap: options.bootstrap ?? true,
@@ -99,6 +104,7 @@ export class LoopNode {
       this.replies.push(reply)
       this.unanswered.delete(reply.token)
     }
+    this.eventualReplies.push(...output.eventualReplies)
     this.sends.push(...output.sends)
     this.reports.push(...output.reports)
     if (output.journal !== undefined) this.journalWrite = output.journal

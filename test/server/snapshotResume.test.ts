@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test"
-import { SnapshotRate } from "../../src/server/snapshotRate.ts"
+import { BackgroundRate } from "../../src/server/backgroundRate.ts"
 import { LoopCluster, learner, voter } from "./loopCluster.ts"
 
 /** A new replica whose node is cut off in the middle of its snapshot; returns the frames sent to it, before the cut and after. */
@@ -47,9 +47,9 @@ test("a snapshot that was cut off for longer than it is kept begins anew", () =>
 })
 
 test("snapshots give way to requests, never stand still, and take what is free", () => {
-  const rate = new SnapshotRate({
-    snapshotLeastBytesPerSecond: 1000,
-    snapshotMostBytesPerSecond: 8000,
+  const rate = new BackgroundRate({
+    leastBytesPerSecond: 1000,
+    mostBytesPerSecond: 8000,
   })
   const waitAfter = (busy: boolean, ticks: number, nowMs: number) => {
     for (let i = 0; i < ticks; i++) {
@@ -67,9 +67,9 @@ test("snapshots give way to requests, never stand still, and take what is free",
 })
 
 test("while requests are served, snapshots take what those do not feel", () => {
-  const rate = new SnapshotRate({
-    snapshotLeastBytesPerSecond: 1000,
-    snapshotMostBytesPerSecond: 64_000,
+  const rate = new BackgroundRate({
+    leastBytesPerSecond: 1000,
+    mostBytesPerSecond: 64_000,
   })
   let nowMs = 0
   const serve = (ticks: number, latencyMs: number, isSending: boolean) => {
