@@ -1,6 +1,7 @@
 import { Context, Effect, FiberSet, Layer, Option, Queue, Semaphore } from "effect"
 import { Client } from "../client/Client.ts"
 import type { KvorumError } from "../Errors.ts"
+import { metaRange } from "../server/bootstrap.ts"
 import { type AdminOrder, type AdminReply, Control } from "../server/StoreService.ts"
 import type { Refusal } from "../wire/answers.ts"
 import { keepDirectory } from "./Keeping.ts"
@@ -10,6 +11,8 @@ import { joinNode, removeNode } from "./Nodes.ts"
 import type { Plane } from "./Plane.ts"
 import { addReplica, moveReplica, removeReplica, splitRange, transferRange } from "./Ranges.ts"
 import { removeStrayReplicas, replaceOddReplicas } from "./Replacing.ts"
+import { stepRing } from "./RingKeeping.ts"
+import { ringShown } from "./ringShown.ts"
 import { type Order, parseOrder } from "./verbs.ts"
 
 /**
@@ -35,12 +38,15 @@ import { type Order, parseOrder } from "./verbs.ts"
  * which is the autoscaler's.
  */
 const everyMs = 1000
+/** While there is no ring yet, with which founding ends: somebody waits. */
+const foundingMs = 100
 /** A round that takes longer waits for a meta group that is out of reach. */
 const roundMs = 10_000
 const ordersMax = 64
 /** Replicas that differ from their peers, or lie on nodes that were removed, are looked for so often, and seen to for so long in one go. */
 const replaceEveryMs = 2000
 const replacingMs = 600_000
+const ringEveryMs = 1000
 
 export const layer = (options: {
   /** `host:port` of native doors, besides those that the node knows already. */
@@ -63,7 +69,12 @@ const make = Effect.fnUntraced(function* (contacts: ReadonlyArray<string>) {
   control.whenUnknown(() => void Queue.offerUnsafe(wanted, undefined))
   yield* Effect.timeoutOption(refresh, roundMs).pipe(
     Effect.catch((error) => Effect.logDebug(`the directory was not read: ${error.message}`)),
-    Effect.andThen(Effect.timeoutOption(Queue.take(wanted), everyMs)),
+    Effect.andThen(
+      Effect.suspend(() => {
+        const isFounding = directory().ring === undefined
+        return Effect.timeoutOption(Queue.take(wanted), isFounding ? foundingMs : everyMs)
+      }),
+    ),
     Effect.forever,
     Effect.tapCause((cause) => Effect.logError("the directory is no longer kept", cause)),
     Effect.forkScoped,
@@ -80,6 +91,13 @@ const make = Effect.fnUntraced(function* (contacts: ReadonlyArray<string>) {
     Effect.delay(replaceEveryMs),
     Effect.forever,
     Effect.tapCause((cause) => Effect.logError("stray replicas are no longer removed", cause)),
+    Effect.forkScoped,
+  )
+  yield* Effect.timeoutOption(keepRing(plane), replacingMs).pipe(
+    Effect.catch((error) => Effect.logDebug(`the ring was not looked at: ${error.message}`)),
+    Effect.delay(ringEveryMs),
+    Effect.forever,
+    Effect.tapCause((cause) => Effect.logError("the ring is no longer kept", cause)),
     Effect.forkScoped,
   )
   const run = yield* FiberSet.makeRuntime<never, void, never>()
@@ -102,6 +120,13 @@ const make = Effect.fnUntraced(function* (contacts: ReadonlyArray<string>) {
     ),
     () => Effect.sync(() => control.appoint(undefined)),
   )
+})
+
+/** By the leader of the meta group: as many steps as are due, one after the other. */
+const keepRing = Effect.fnUntraced(function* (plane: Plane) {
+  while (plane.control.led().some(({ id }) => id === metaRange)) {
+    if (!(yield* stepRing(plane))) return
+  }
 })
 
 /** Never fails: what goes wrong is the answer. */
@@ -158,6 +183,12 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
       return removeNode(plane, order.node)
     case "Refresh":
       return Effect.as(plane.refresh, {})
+    case "RingShow":
+      return Effect.map(plane.meta.read, ({ directory }) => ringShown(directory))
+    case "RingReport":
+      return Effect.sync(() => plane.control.ringReport())
+    case "NamespaceForget":
+      return Effect.map(plane.refresh, () => ({ done: plane.control.forget(order.id) }))
     default:
       return order satisfies never
   }
@@ -167,8 +198,9 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
 function refusalOf(error: KvorumError, message: string): Refusal {
   switch (error._tag) {
     case "InvalidRequest":
-    case "NamespaceNotFound":
       return { _tag: "InvalidRequest", message: error.message }
+    case "NamespaceNotFound":
+      return { _tag: "NamespaceNotFound", namespace: error.namespace }
     case "Overloaded":
       return { _tag: "Overloaded", what: error.what }
     default:

@@ -21,6 +21,9 @@ export interface JoiningOptions {
   /** Where this node is reached. */
   readonly peer: Address
   readonly client: Address
+  /** Names of the failure domains that it is in. */
+  readonly zone?: string
+  readonly rack?: string
   /** How long to ask for; default a minute. */
   readonly patienceMs?: number
 }
@@ -66,7 +69,13 @@ const ask = Effect.fnUntraced(function* (options: JoiningOptions, incarnation: s
   const { endpoints, peer, client } = options
   const layer = Client.layer({ endpoints, deadlineMs: askMs })
   const context = yield* Effect.mapError(Layer.build(layer), failed)
-  const address = { peer: printAddress(peer), client: printAddress(client), host: peer.host }
+  const { zone, rack } = options
+  const domains = {
+    ...(zone === undefined ? {} : { zone }),
+    ...(rack === undefined ? {} : { rack }),
+  }
+  const printed = { peer: printAddress(peer), client: printAddress(client), host: peer.host }
+  const address = { ...printed, ...domains }
   const question = Context.get(context, Client).admin(
     verbs.nodeJoin,
     { incarnation, ...address },

@@ -1,10 +1,16 @@
 import { Effect } from "effect"
 import type { KvorumError } from "../Errors.ts"
 import { bootstrapDescriptors, defaultNamespace, metaRange } from "../server/bootstrap.ts"
-import { type NamespaceRecord, takesReport } from "../server/directory.ts"
+import {
+  type EventualNamespaceRecord,
+  firstEventualNamespace,
+  type NamespaceRecord,
+  takesReport,
+} from "../server/directory.ts"
 import type { ControlShape } from "../server/StoreService.ts"
 import type { Snapshot } from "./Meta.ts"
 import { type Counter, type Meta, namespaceKey, nodeKey, rangeKey, rangeValue } from "./Meta.ts"
+import { foundRing, tellLost } from "./RingKeeping.ts"
 
 /**
  * One round of what a node does for the directory all the time: learn it, and write what it alone knows. Everything is written by condition and only
@@ -14,16 +20,27 @@ export const keepDirectory = Effect.fnUntraced(function* (control: ControlShape,
   const snapshot = yield* meta.read
   control.learn(snapshot.directory)
   const led = control.led()
-  if (led.some(({ id }) => id === metaRange)) yield* found(control, meta, snapshot)
+  if (led.some(({ id }) => id === metaRange)) {
+    yield* found(control, meta, snapshot)
+    if (snapshot.directory.founded) yield* foundRing(meta, snapshot)
+  }
   yield* correctOwnRecord(control, meta, snapshot)
   if (!snapshot.directory.founded) return
+  yield* tellLost(control, meta, snapshot)
   const { directory, versions } = snapshot
-  for (const descriptor of led) {
-    if (!takesReport(directory.ranges, descriptor)) continue
-    const key = rangeKey(descriptor.id)
-    yield* meta.set(key, rangeValue(descriptor), versions.get(key))
-  }
+  const news = led.filter((descriptor) => takesReport(directory.ranges, descriptor))
+  yield* Effect.forEach(
+    news,
+    (descriptor) => {
+      const key = rangeKey(descriptor.id)
+      return meta.set(key, rangeValue(descriptor), versions.get(key))
+    },
+    { concurrency: reportsAtOnce, discard: true },
+  )
 })
+
+/** Each has a key of its own, and one entry of the log takes many: one after another, a thousand new ranges would take a sync each, and their maker waits. */
+const reportsAtOnce = 64
 
 /**
  * What a cluster begins with, written by the leader of the meta group. A founder's record needs its incarnation, which is known once it was met; counters
@@ -55,6 +72,12 @@ const found = Effect.fnUntraced(function* (
     state: "ready",
   }
   yield* meta.create(namespaceKey(record.name), JSON.stringify(record))
+  const eventual: EventualNamespaceRecord = {
+    ...{ id: firstEventualNamespace + 1, name: "eventual", mode: "eventual" },
+    ...{ partitioning: "hash", ranges: 0, replicas: Math.min(3, nodes.length) },
+    ...{ conflict: "siblings", write: "quorum", read: "quorum", state: "ready" },
+  }
+  yield* meta.create(namespaceKey(eventual.name), JSON.stringify(eventual))
   for (const descriptor of ranges) {
     yield* meta.create(rangeKey(descriptor.id), rangeValue(descriptor))
   }
@@ -62,6 +85,7 @@ const found = Effect.fnUntraced(function* (
   const counters: ReadonlyArray<readonly [Counter, number]> = [
     ["node", lastNode],
     ["namespace", defaultNamespace],
+    ["eventual", 1],
     ["replica", lastNode],
     ["range", Math.max(...ranges.map(({ id }) => id))],
   ]
@@ -76,8 +100,13 @@ function correctOwnRecord(
 ): Effect.Effect<unknown, KvorumError> {
   const record = directory.nodes.find(({ id }) => id === self.id)
   if (record?.state !== "member" || record.incarnation !== self.incarnation) return Effect.void
-  const { peer, client, host } = self
-  if (record.peer === peer && record.client === client && record.host === host) return Effect.void
+  const { peer, client, host, zone, rack } = self
+  const domains = {
+    ...(zone === undefined ? {} : { zone }),
+    ...(rack === undefined ? {} : { rack }),
+  }
+  const corrected = { ...record, peer, client, host, ...domains }
+  if (JSON.stringify(corrected) === JSON.stringify(record)) return Effect.void
   const key = nodeKey(self.id)
-  return meta.set(key, JSON.stringify({ ...record, peer, client, host }), versions.get(key))
+  return meta.set(key, JSON.stringify(corrected), versions.get(key))
 }

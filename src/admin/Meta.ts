@@ -19,7 +19,7 @@ export interface Snapshot {
   readonly versions: ReadonlyMap<string, Version>
 }
 
-export type Counter = "node" | "namespace" | "range" | "replica"
+export type Counter = "node" | "namespace" | "eventual" | "range" | "replica"
 
 const system = "system"
 /** Somebody else changed the same record first, again and again. */

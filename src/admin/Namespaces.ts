@@ -1,8 +1,10 @@
 import { Effect } from "effect"
+import { NamespaceNotFound } from "../Errors.ts"
 import { compareBytes } from "../lib/bytes.ts"
-import type { NamespaceRecord } from "../server/directory.ts"
+import type { StrongNamespace } from "../server/directory.ts"
 import type { NamespaceId, NodeId } from "../types.ts"
 import { cutsOf } from "./cuts.ts"
+import { createEventual, forgetEverywhere } from "./EventualNamespaces.ts"
 import { invalid, namespaceKey } from "./Meta.ts"
 import {
   type LedRange,
@@ -17,7 +19,7 @@ import { loadsOf, placeVoters } from "./placement.ts"
 import { cutAtAll } from "./Ranges.ts"
 import { reshape } from "./Reshape.ts"
 import { nextStep, votersOf } from "./reshaping.ts"
-import type { NewNamespace } from "./verbs.ts"
+import type { NewNamespace, NewStrongNamespace } from "./verbs.ts"
 
 const replicasDefault = 3
 
@@ -29,6 +31,7 @@ const replicasDefault = 3
  * replicas are given to nodes that are up; one that is down keeps those that it has where too few others are up.
  */
 export const createNamespace = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
+  if (asked.mode === "eventual") return yield* createEventual(plane, asked)
   const record = yield* claim(plane, asked)
   yield* cutAtAll(plane, cutsOf(record))
   const members = yield* membersOf(plane)
@@ -71,14 +74,14 @@ function votersAmong(
   return placeVoters({ ...common, candidates, keep })
 }
 
-function tooFew(members: ReadonlyArray<Member>, { name, replicas }: NamespaceRecord) {
+function tooFew(members: ReadonlyArray<Member>, { name, replicas }: StrongNamespace) {
   const down = members.filter(({ isUp }) => !isUp).map(({ node }) => `n${node}`)
   return invalid(
     `the ${replicas} replicas of namespace "${name}" need as many nodes that are up, and ${down.join(", ")} is down: start it, and give the order again`,
   )
 }
 
-const claim = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
+const claim = Effect.fnUntraced(function* (plane: Plane, asked: NewStrongNamespace) {
   const { name, partitioning, ranges } = asked
   const { length } = yield* membersOf(plane)
   const replicas = asked.replicas ?? Math.min(replicasDefault, length)
@@ -88,8 +91,8 @@ const claim = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
   for (;;) {
     const { directory } = yield* plane.meta.read
     const known = directory.namespaces.find((namespace) => namespace.name === name)
-    if (known?.state === "making") return known
-    if (known?.state === "ready") {
+    if (known?.state === "making" && known.mode === "strong") return known
+    if (known?.state === "ready" || known?.state === "making") {
       // Whoever made it may have been cut off before all nodes knew.
       yield* refreshAll(plane)
       return yield* invalid(`namespace "${name}" exists already`)
@@ -99,7 +102,7 @@ const claim = Effect.fnUntraced(function* (plane: Plane, asked: NewNamespace) {
     }
     const id = yield* plane.meta.nextId("namespace")
     const mode = "strong" as const
-    const record: NamespaceRecord = {
+    const record: StrongNamespace = {
       ...{ id, name, mode, partitioning, ranges, replicas },
       state: "making",
     }
@@ -150,8 +153,14 @@ export const deleteNamespace = Effect.fnUntraced(function* (plane: Plane, name: 
   const record = yield* plane.meta.changeNamespace(name, (present) =>
     present.state === "dropping" ? undefined : { ...present, state: "dropping" },
   )
-  if (record === undefined) return yield* invalid(`there is no namespace "${name}"`)
+  if (record === undefined) return yield* new NamespaceNotFound({ namespace: name })
   yield* refreshAll(plane)
+  if (record.mode === "eventual") {
+    yield* forgetEverywhere(plane, record)
+    yield* plane.meta.remove(namespaceKey(name))
+    yield* refreshAll(plane)
+    return {}
+  }
   const cleared = new Set<string>()
   for (;;) {
     const own = rangesWithin(yield* rangesOf(plane), record.id)

@@ -5,6 +5,7 @@ import { invalid, nodeKey, type Snapshot } from "./Meta.ts"
 import { liveNodes, type Plane, rangesOf, refreshAll } from "./Plane.ts"
 import { type Candidate, loadsOf, placeVoters } from "./placement.ts"
 import { reshape } from "./Reshape.ts"
+import { leaveRing } from "./RingKeeping.ts"
 import { votersOf } from "./reshaping.ts"
 import { type NewNode, verbs } from "./verbs.ts"
 
@@ -66,7 +67,7 @@ export function votersWithout(
 }
 
 /**
- * Takes a node out for good: its replicas move to other nodes, or go where there is none to take them; then its record says `removed`, after which every
+ * Takes a node out for good: its slots of eventual namespaces, if it is up, and its replicas move to other nodes, or go where there is none to take them; then its record says `removed`, after which every
  * node refuses its incarnation and its process stops. Refused before anything happens when a range would be left without a replica. The result counts the
  * replicas that moved, and the ranges that have one fewer.
  */
@@ -83,6 +84,7 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
     const loads = loadsOf(descriptors)
     const held = descriptors.filter(({ replicas }) => replicas.some(({ node }) => node === leaving))
     if (held.length === 0) {
+      if (!isMarked) yield* leaveRing(plane, leaving)
       if (isMarked) break
       yield* plane.meta.changeNode(leaving, (present) =>
         present.state === "removed" ? undefined : { ...present, state: "removed" },

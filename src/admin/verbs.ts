@@ -1,11 +1,26 @@
+import type { Level } from "../dynamo/coordinator/slotPlan.ts"
+import type { ConflictRule } from "../dynamo/elements.ts"
 import { fromHex } from "../lib/bytes.ts"
-import type { NodeId, Position, RangeId } from "../types.ts"
+import type { NamespaceId, NodeId, Position, RangeId } from "../types.ts"
 
 /**
  * The orders that a control plane takes, as the native door brings them: a verb and JSON (wire/native.ts, kind 7). A string in place of an order says
  * what is wrong with it.
  */
-export interface NewNamespace {
+export type NewNamespace = NewStrongNamespace | NewEventualNamespace
+
+export interface NewEventualNamespace {
+  readonly mode: "eventual"
+  readonly name: string
+  /** Copies of each key; `undefined` = three, or as many as there are nodes. */
+  readonly replicas: number | undefined
+  readonly conflict: ConflictRule
+  readonly write: Level
+  readonly read: Level
+}
+
+export interface NewStrongNamespace {
+  readonly mode: "strong"
   readonly name: string
   readonly partitioning: "hash" | "ordered"
   /** Ranges to begin with. */
@@ -20,6 +35,8 @@ export interface NewNode {
   readonly peer: string
   readonly client: string
   readonly host: string
+  readonly zone?: string
+  readonly rack?: string
 }
 
 export type Order =
@@ -39,6 +56,9 @@ export type Order =
   | { readonly _tag: "NodeJoin"; readonly node: NewNode }
   | { readonly _tag: "NodeRemove"; readonly node: NodeId }
   | { readonly _tag: "Refresh" }
+  | { readonly _tag: "RingShow" }
+  | { readonly _tag: "RingReport" }
+  | { readonly _tag: "NamespaceForget"; readonly id: NamespaceId }
 
 export const verbs = {
   namespaceCreate: "namespace.create",
@@ -53,6 +73,11 @@ export const verbs = {
   nodeRemove: "node.remove",
   /** Read the directory now. */
   refresh: "directory.refresh",
+  ringShow: "ring.show",
+  /** What this node has confirmed and filled of the ring. */
+  ringReport: "ring.report",
+  /** Whether this node has forgotten an eventual namespace for good. */
+  namespaceForget: "namespace.forget",
 } as const
 
 export const namespaceRangesMax = 1024
@@ -64,7 +89,7 @@ export function parseOrder(verb: string, args: unknown): Order | string {
   try {
     return read(verb, fields)
   } catch (problem) {
-    if (problem instanceof BadOrder) return `${verb}: ${problem.message}`
+    if (problem instanceof BadOrder) return problem.message
     throw problem
   }
 }
@@ -102,12 +127,19 @@ function read(verb: string, fields: Fields): Order {
     case verbs.nodeJoin: {
       const [incarnation, host] = [textOf(fields, "incarnation"), textOf(fields, "host")]
       const [peer, client] = [textOf(fields, "peer"), textOf(fields, "client")]
-      return { _tag: "NodeJoin", node: { incarnation, peer, client, host } }
+      const domains = { ...domainOf(fields, "zone"), ...domainOf(fields, "rack") }
+      return { _tag: "NodeJoin", node: { incarnation, peer, client, host, ...domains } }
     }
     case verbs.nodeRemove:
       return { _tag: "NodeRemove", node: count(fields, "node") }
     case verbs.refresh:
       return { _tag: "Refresh" }
+    case verbs.ringShow:
+      return { _tag: "RingShow" }
+    case verbs.ringReport:
+      return { _tag: "RingReport" }
+    case verbs.namespaceForget:
+      return { _tag: "NamespaceForget", id: count(fields, "id") }
     default:
       throw new BadOrder("this node knows no such order")
   }
@@ -128,10 +160,13 @@ function newNamespace(fields: Fields): NewNamespace {
     )
   }
   ownName(name)
-  if (mode === "eventual") {
-    throw new BadOrder("eventual namespaces are not served by this version: mode is strong")
+  if (mode === "eventual") return newEventual(name, fields)
+  if (mode !== undefined && mode !== "strong") throw new BadOrder("mode is strong or eventual")
+  for (const field of ["conflict", "write", "read"]) {
+    if (fields[field] !== undefined) {
+      throw new BadOrder(`${field} is of eventual namespaces only (mode eventual)`)
+    }
   }
-  if (mode !== undefined && mode !== "strong") throw new BadOrder("mode is strong")
   if (partitioning !== "hash" && partitioning !== "ordered") {
     throw new BadOrder("partitioning is hash or ordered")
   }
@@ -142,7 +177,53 @@ function newNamespace(fields: Fields): NewNamespace {
   if (wanted !== undefined && !isBetween(wanted, 1, replicasMax)) {
     throw new BadOrder(`replicas are 1 to ${replicasMax}`)
   }
-  return { name, partitioning, ranges, replicas: wanted }
+  return { mode: "strong", name, partitioning, ranges, replicas: wanted }
+}
+
+const levels: ReadonlyArray<unknown> = ["one", "quorum", "all", "localQuorum"]
+/** As users write them. */
+const rules: Readonly<Record<string, ConflictRule>> = {
+  siblings: "siblings",
+  lww: "lww",
+  "crdt:counter": "counter",
+  "crdt:flag": "flag",
+  "crdt:register": "register",
+  "crdt:set": "set",
+}
+
+function newEventual(name: string, fields: Fields): NewEventualNamespace {
+  const { partitioning, ranges, replicas, conflict = "siblings" } = fields
+  const { write = "quorum", read = "quorum" } = fields
+  if (partitioning !== undefined && partitioning !== "hash") {
+    throw new BadOrder("an eventual namespace is always hash")
+  }
+  if (ranges !== undefined && ranges !== 0) {
+    throw new BadOrder("an eventual namespace has no ranges: its slots lie on the ring")
+  }
+  const wanted = replicas === undefined || replicas === null ? undefined : replicas
+  if (wanted !== undefined && !isBetween(wanted, 1, replicasMax)) {
+    throw new BadOrder(`replicas are 1 to ${replicasMax}`)
+  }
+  const rule = typeof conflict === "string" ? rules[conflict] : undefined
+  if (rule === undefined) throw new BadOrder(`conflict is one of ${Object.keys(rules).join(", ")}`)
+  for (const [what, level] of [
+    ["write", write],
+    ["read", read],
+  ] as const) {
+    if (!levels.includes(level)) throw new BadOrder(`${what} is one of ${levels.join(", ")}`)
+  }
+  const given = { write: write as Level, read: read as Level }
+  return { mode: "eventual", name, replicas: wanted, conflict: rule, ...given }
+}
+
+/** The name of a failure domain, if one is given. */
+function domainOf(fields: Fields, name: "zone" | "rack"): { zone?: string; rack?: string } {
+  const value = fields[name]
+  if (value === undefined || value === "") return {}
+  if (typeof value !== "string" || value.length > 64) {
+    throw new BadOrder(`${name} is a name of up to 64 characters`)
+  }
+  return { [name]: value }
 }
 
 function isBetween(value: unknown, min: number, max: number): value is number {

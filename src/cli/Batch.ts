@@ -1,9 +1,10 @@
 import { Effect } from "effect"
-import type { AtomicResult, BatchResult } from "../client/Client.ts"
+import type { AtomicResult, BatchResult, EventualBatchResult } from "../client/Client.ts"
 import { toHex } from "../lib/bytes.ts"
 import { type BatchLine, parseBatch } from "./batchLines.ts"
 import { type ClusterFlags, withCluster } from "./Cluster.ts"
 import { Command } from "./EffectCli.ts"
+import { batchEventual, eventualResultOf, strongLineProblem } from "./EventualBatch.ts"
 import * as Flags from "./Flags.ts"
 import { readStdin } from "./Input.ts"
 import { CommandEnded, exitCodes, negative, note, print, printJson, usageError } from "./Output.ts"
@@ -12,6 +13,9 @@ import { exactText, jsonBytes, lineText } from "./textBytes.ts"
 
 /** Of the file, not of the batch: hexadecimal takes twice the bytes, and field names some more. */
 const inputBytesMax = 32 * 1024 * 1024
+
+type StrongLine = Exclude<BatchLine, { op: "addMember" | "remove" }>
+type AnyResult = BatchResult | EventualBatchResult
 
 function resultOf(line: BatchLine, result: BatchResult, hex: boolean) {
   const head = { op: line.op, ...jsonBytes("key", line.key, hex) }
@@ -39,17 +43,17 @@ function obstacle(
 }
 
 /** The worst of all results: unknown, then refused, then absent. */
-function exitCodeOf(lines: ReadonlyArray<BatchLine>, results: ReadonlyArray<BatchResult>): number {
+function exitCodeOf(lines: ReadonlyArray<BatchLine>, results: ReadonlyArray<AnyResult>): number {
   const errors = results.flatMap((result) => (result.ok ? [] : [result.error._tag]))
   if (errors.includes("OutcomeUnknown")) return exitCodes.outcomeUnknown
   if (errors.length > 0) return exitCodes.refused
   const absent = results.some(
-    (result, i) => lines[i]?.op === "delete" && result.ok && !result.existed,
+    (result, i) => lines[i]?.op === "delete" && result.ok && "existed" in result && !result.existed,
   )
   return absent ? exitCodes.negative : exitCodes.done
 }
 
-function summaryOf(results: ReadonlyArray<BatchResult>): string | undefined {
+function summaryOf(results: ReadonlyArray<AnyResult>): string | undefined {
   const counts = new Map<string, number>()
   for (const result of results) {
     if (!result.ok) counts.set(result.error._tag, (counts.get(result.error._tag) ?? 0) + 1)
@@ -66,7 +70,9 @@ const runAtomic = Effect.fnUntraced(function* (
   lines: ReadonlyArray<BatchLine>,
 ) {
   const { namespace, hex, json } = options
-  const result = yield* withCluster(options, (client) => client.atomicBatch(namespace, lines))
+  const result = yield* withCluster(options, (client) =>
+    client.atomicBatch(namespace, lines as ReadonlyArray<StrongLine>),
+  )
   const { version, receipt } = result
   if (result.applied) {
     const answer = { applied: true, version, receipt: jsonReceipt(receipt) }
@@ -84,8 +90,22 @@ const runEach = Effect.fnUntraced(function* (
   lines: ReadonlyArray<BatchLine>,
 ) {
   const { namespace, hex, json } = options
-  const results = yield* withCluster(options, (client) => client.batch(namespace, lines))
-  const shown = results.map((result, i) => resultOf(lines[i] as BatchLine, result, hex))
+  const { results, shown } = yield* withCluster(
+    options,
+    Effect.fnUntraced(function* (client) {
+      const found = yield* client.namespace(namespace)
+      if (found.mode === "eventual") {
+        const results = yield* batchEventual(client, found, lines)
+        const shown = results.map((each, i) => eventualResultOf(lines[i] as BatchLine, each, hex))
+        return { results, shown }
+      }
+      const problem = strongLineProblem(lines)
+      if (problem !== undefined) return yield* problem
+      const results = yield* client.batch(namespace, lines as ReadonlyArray<StrongLine>)
+      const shown = results.map((each, i) => resultOf(lines[i] as BatchLine, each, hex))
+      return { results, shown }
+    }),
+  )
   if (json) yield* printJson({ results: shown })
   else yield* Effect.forEach(shown, (each) => print(JSON.stringify(each)), { discard: true })
   const code = exitCodeOf(lines, results)
@@ -125,7 +145,7 @@ export const batch = Command.make(
       "Without --atomic each operation has its own result, a line of JSON in the order of the input; operations of the same key happen in order; exit code: that of the worst result. " +
       'With --atomic all happen at one moment, or none: each key may be named once, and a line may have a condition, "ifAbsent":true, "ifVersion":N or "ifValue":"x", judged before the batch. ' +
       "When one does not hold, nothing changes, stderr says which, and the exit code is 4. The keys must lie in one range: in a hash namespace a common tag, such as {user1}:name and {user1}:mail, keeps " +
-      "them together.",
+      'them together. In an eventual namespace there is no --atomic; an add may name a number or a member of a set, {"op":"remove","key":"cart1","member":"iPhone"} takes one out, and puts and deletes may have a "context".',
   ),
   Command.withExamples([
     { command: "kvorum batch default < operations.jsonl", description: "results on stdout" },

@@ -13,6 +13,8 @@ import { put } from "./Put.ts"
 import { range } from "./Range.ts"
 import { ranges } from "./Ranges.ts"
 import { recoverCommand } from "./Recover.ts"
+import { remove } from "./Remove.ts"
+import { ring } from "./Ring.ts"
 import { scan } from "./Scan.ts"
 import { serve } from "./Serve.ts"
 import { start } from "./Start.ts"
@@ -25,10 +27,12 @@ import { status } from "./Status.ts"
  *    help. A wrong invocation ends with exit code 2 and one line per mistake on stderr.
  * 2. `start` is a supervisor (Supervisor.ts): it checks everything that could be in the way before it changes anything (StartChecks.ts), runs one
  *    `serve` process per node, and says when every range has a leader.
- * 3. `serve` is one node: server/Node.ts as a layer, until a signal, the end of stdin (if asked) or a failure.
- * 4. `doctor` looks at the files of a node that is stopped (src/doctor), without a cluster.
+ * 3. `serve` is one node: src/Node.ts as a layer, until a signal, the end of stdin (if asked) or a failure.
+ * 4. `doctor` looks at the files of a node that is stopped (src/doctor), and `recover` changes those of survivors (server/quorumLoss.ts), without a cluster.
  * 5. The others are clients. Cluster.ts finds the cluster (addresses.ts) and turns the client's typed errors into exit codes; each command file reads its
  *    arguments as bytes (Input.ts, textBytes.ts), makes one call, and prints.
+ * 6. Of these, `namespace`, `range` and `node` give orders to the cluster (Orders.ts): the node that takes one carries it out (src/admin), and the command
+ *    waits for it.
  *
  * Rules that scripts may rely on, held by test/cli and test/processes:
  * - Data goes to stdout, everything else to stderr. With `--json`, stdout ends in exactly one line, for a refusal too.
@@ -37,12 +41,12 @@ import { status } from "./Status.ts"
  * - Keys and values are bytes, from argument to output: text by default, `--hex`, and stdin for `-`.
  * - Node ids read n1, n2, ... wherever people see them.
  *
- * 6. `namespace`, `range` and `node` give orders to the cluster (Orders.ts): the node that takes one carries it out (src/admin), and the command waits for it.
- *
  * Left out: a shell of its own, and commands for what the cluster cannot do yet.
  */
 export const command = Command.make("kvorum").pipe(
-  Command.withDescription("A distributed key-value store: strong ranges on Raft, one LSM engine."),
+  Command.withDescription(
+    "A distributed key-value store: strong namespaces on Raft, eventual ones without leaders, one LSM engine.",
+  ),
   Command.withSubcommands([
     start,
     serve,
@@ -51,6 +55,7 @@ export const command = Command.make("kvorum").pipe(
     del,
     cas,
     add,
+    remove,
     scan,
     batch,
     status,
@@ -58,6 +63,7 @@ export const command = Command.make("kvorum").pipe(
     namespace,
     ranges,
     range,
+    ring,
     bench,
     doctor,
     recoverCommand,

@@ -54,7 +54,7 @@ const clientAt = (endpoints: ReadonlyArray<Address>, attemptTimeoutMs: number) =
     attemptTimeoutMs,
   })
 
-/** Waits until no node is electing any more and every range has a leader: one whose disk is full has started, too. */
+/** Waits until no node is electing any more, every range has a leader, and all know the ring: one whose disk is full has started, too. */
 export const awaitLeaders = (options: {
   readonly endpoints: ReadonlyArray<Address>
   /** How many there must be; asked again each time. */
@@ -66,6 +66,7 @@ export const awaitLeaders = (options: {
       const { nodes } = yield* client.status()
       if (nodes.length < options.nodes() || nodes.some(({ state }) => state === "electing"))
         return false
+      if (nodes.some(({ eventual }) => eventual.ringVersion === 0)) return false
       const ranges = yield* client.ranges()
       return ranges.length > 0 && ranges.every(({ leader }) => leader !== undefined)
     }).pipe(Effect.catch(() => Effect.succeed(false)))

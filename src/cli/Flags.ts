@@ -28,7 +28,7 @@ export const hex = toggle(
 )
 
 export const namespace = Argument.String("namespace").pipe(
-  Argument.withDescription("Namespace; a new cluster has one, `default`"),
+  Argument.withDescription("Namespace; a new cluster has `default` (strong) and `eventual`"),
 )
 
 export const key = Argument.String("key").pipe(
@@ -39,10 +39,37 @@ export const value = Argument.String("value").pipe(
   Argument.withDescription("Value: text, hexadecimal with --hex, or - for the bytes of stdin"),
 )
 
-export const consistency = Flag.String("consistency").pipe(
-  Flag.withMetavar("LEVEL"),
-  Flag.withDescription("linearizable (the default), bounded:500ms (any duration) or local"),
-  Flag.withDefault("linearizable"),
+export const consistency = maybe(
+  Flag.String("consistency").pipe(
+    Flag.withMetavar("LEVEL"),
+    Flag.withDescription(
+      "Strong: linearizable (the default), bounded:500ms (any duration) or local. Eventual: one, quorum, all or localQuorum; default as the namespace has it",
+    ),
+  ),
+)
+
+/** Of commands that have no level in strong namespaces. */
+export const eventualConsistency = maybe(
+  Flag.String("consistency").pipe(
+    Flag.withMetavar("LEVEL"),
+    Flag.withDescription(
+      "Of an eventual namespace: how many copies to wait for: one, quorum, all or localQuorum",
+    ),
+  ),
+)
+
+export const context = maybe(
+  Flag.String("context").pipe(
+    Flag.withMetavar("TOKEN"),
+    Flag.withDescription(
+      "Of an eventual namespace: what a read of this key printed; the write replaces what was shown then, and nothing else",
+    ),
+  ),
+)
+
+export const strict = toggle(
+  "strict",
+  "Of an eventual namespace: no stand-in may hold the write for a node that is out of reach",
 )
 
 export const ttl = maybe(

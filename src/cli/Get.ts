@@ -3,6 +3,7 @@ import { toHex } from "../lib/bytes.ts"
 import { withCluster } from "./Cluster.ts"
 import { parseConsistency } from "./Durations.ts"
 import { Command } from "./EffectCli.ts"
+import { eventualOptions, readOptions, showFound, strongWords } from "./EventualKeys.ts"
 import * as Flags from "./Flags.ts"
 import { readArguments } from "./Input.ts"
 import { negative, note, print, printBytes, printJson, usageError } from "./Output.ts"
@@ -16,6 +17,7 @@ export const get = Command.make(
     namespace: Flags.namespace,
     key: Flags.key,
     consistency: Flags.consistency,
+    explain: Flags.toggle("explain", "Of an eventual namespace: say on stderr how it was read"),
     session: sessionFlag,
     hex: Flags.hex,
     json: Flags.json,
@@ -23,16 +25,24 @@ export const get = Command.make(
   },
   Effect.fnUntraced(function* (options) {
     const { namespace, hex, json } = options
-    const level = parseConsistency(options.consistency)
-    if (typeof level === "string") return yield* usageError(level)
     const [key] = (yield* readArguments([{ name: "key", word: options.key }], hex)) as [Uint8Array]
-    const { found, session } = yield* withCluster(
+    const outcome = yield* withCluster(
       options,
       Effect.fnUntraced(function* (client) {
+        const within = yield* client.namespace(namespace)
+        if (within.mode === "eventual") {
+          const how = readOptions(yield* eventualOptions(within, options))
+          return { eventual: yield* client.eventual.get(namespace, key, how) }
+        }
+        yield* strongWords(within, options)
+        const level = parseConsistency(options.consistency ?? "linearizable")
+        if (typeof level === "string") return yield* usageError(level)
         const held = yield* sessionOption(client, options.session)
         return { found: yield* client.get(namespace, key, { ...level, ...held }), session: held }
       }),
     )
+    if ("eventual" in outcome) return yield* showFound(outcome.eventual, options)
+    const { found, session } = outcome
     const receipt = jsonReceipt(found.receipt)
     yield* noteSession(session, json)
     if (!found.found) {
@@ -54,7 +64,8 @@ export const get = Command.make(
   Command.withDescription(
     "Writes the value to stdout exactly as it is stored (and a newline on a terminal only). Exit code 4 when the key is absent. " +
       "A linearizable read sees every write acknowledged before it. bounded:500ms is answered by any replica that knows its state to be at most so old, local by any replica as it is; " +
-      "with --session both show at least what the session has written and seen.",
+      "with --session both show at least what the session has written and seen. " +
+      "In an eventual namespace it prints a line for each value that no write has replaced, for each member of a set, or the number of a counter; --json adds the context to write back with, and the receipt.",
   ),
   Command.withExamples([
     { command: "kvorum get default greeting", description: "the value" },

@@ -1,4 +1,6 @@
 import { Effect } from "effect"
+import type { ConflictRule } from "../dynamo/elements.ts"
+import { ruleName } from "../dynamo/node/changes.ts"
 import type { NamespaceInfo, RangeReport } from "../wire/answers.ts"
 import { withCluster } from "./Cluster.ts"
 import { Argument, Command, Flag } from "./EffectCli.ts"
@@ -8,7 +10,12 @@ import { note, print, printJson, usageError } from "./Output.ts"
 
 /** What `namespace list` shows of one, from what the nodes say of its ranges. */
 function rowOf(namespace: NamespaceInfo, reports: ReadonlyArray<RangeReport>) {
-  const { id, name, mode, partitioning } = namespace
+  const { id, name, mode, partitioning, eventual } = namespace
+  if (eventual !== undefined) {
+    const { conflict, copies, write, read } = eventual
+    const what = { conflict: ruleName(conflict), write, read }
+    return { id, name, mode, partitioning, ranges: 0, replicas: copies, ...what }
+  }
   const ranges = reports.filter(({ descriptor }) => descriptor.namespace === id)
   const counts = ranges.map(({ descriptor }) => descriptor.replicas.length)
   const replicas = counts.length === 0 ? 0 : Math.min(...counts)
@@ -26,16 +33,19 @@ const list = Command.make(
       .sort((left, right) => left.id - right.id)
       .map((namespace) => rowOf(namespace, reports))
     if (options.json) return yield* printJson({ namespaces: rows })
-    for (const { id, name, mode, partitioning, ranges, replicas } of rows) {
-      yield* print(
-        `${id}  ${name}  ${mode}  ${partitioning}  ranges ${ranges}  replicas ${replicas}`,
-      )
+    for (const row of rows) {
+      const { id, name, mode, partitioning, ranges, replicas } = row
+      const how =
+        "conflict" in row
+          ? `conflict ${row.conflict}  write ${row.write}  read ${row.read}`
+          : `${partitioning}  ranges ${ranges}`
+      yield* print(`${id}  ${name}  ${mode}  ${how}  replicas ${replicas}`)
     }
   }),
 ).pipe(
   Command.withShortDescription("Show the namespaces"),
   Command.withDescription(
-    "Prints every namespace: its id, name, mode and partitioning, how many ranges it has, and the replicas that each of them has at least. `system` holds the cluster's own data: anyone may read it.",
+    "Prints every namespace: its id, name and mode; of a strong one its partitioning, how many ranges it has, and the replicas that each of them has at least; of an eventual one its conflict rule, the levels of requests that name none, and the copies of each key. `system` holds the cluster's own data: anyone may read it.",
   ),
 )
 
@@ -49,7 +59,9 @@ const create = Command.make(
     name,
     mode: Flag.String("mode").pipe(
       Flag.withMetavar("MODE"),
-      Flag.withDescription("strong (the only one so far)"),
+      Flag.withDescription(
+        "strong (the default): linearizable, refuses when it cannot be sure; eventual: always takes writes, and merges",
+      ),
       Flag.withDefault("strong"),
     ),
     partitioning: Flag.String("partitioning").pipe(
@@ -68,18 +80,41 @@ const create = Command.make(
     replicas: Flags.maybe(
       Flag.Int("replicas").pipe(
         Flag.withMetavar("N"),
-        Flag.withDescription("Replicas of each range; default 3, or as many as there are nodes"),
+        Flag.withDescription(
+          "Replicas of each range, or copies of each key; default 3, or as many as there are nodes",
+        ),
+      ),
+    ),
+    conflict: Flags.maybe(
+      Flag.String("conflict").pipe(
+        Flag.withMetavar("RULE"),
+        Flag.withDescription(
+          "Of an eventual namespace: siblings (the default) keeps all values that no write has seen; lww the last one; crdt:counter, crdt:flag, crdt:register, crdt:set merge by themselves",
+        ),
+      ),
+    ),
+    write: Flags.maybe(
+      Flag.String("write").pipe(
+        Flag.withMetavar("LEVEL"),
+        Flag.withDescription(
+          "Of an eventual namespace: copies that a write waits for where it says nothing else: one, quorum (the default), all or localQuorum",
+        ),
+      ),
+    ),
+    read: Flags.maybe(
+      Flag.String("read").pipe(
+        Flag.withMetavar("LEVEL"),
+        Flag.withDescription("The same of a read"),
       ),
     ),
     json: Flags.json,
     ...Flags.cluster,
   },
   Effect.fnUntraced(function* (options) {
-    const { name, mode, partitioning, ranges, replicas, json } = options
-    if (mode === "eventual") {
-      return yield* usageError("--mode eventual does not exist yet: use --mode strong")
+    const { name, mode, partitioning, ranges, replicas, conflict, write, read, json } = options
+    if (mode !== "strong" && mode !== "eventual") {
+      return yield* usageError(`--mode "${mode}" is not known: use strong or eventual`)
     }
-    if (mode !== "strong") return yield* usageError(`--mode "${mode}" is not known: use strong`)
     if (partitioning !== "hash" && partitioning !== "ordered") {
       return yield* usageError(`--partitioning "${partitioning}" is neither hash nor ordered`)
     }
@@ -92,10 +127,15 @@ const create = Command.make(
     const counts = {
       ...(ranges === undefined ? {} : { ranges }),
       ...(replicas === undefined ? {} : { replicas }),
+      ...(conflict === undefined ? {} : { conflict }),
+      ...(write === undefined ? {} : { write }),
+      ...(read === undefined ? {} : { read }),
     }
     const args = { name, mode, partitioning, ...counts }
     const result = yield* order(options, "namespace.create", args)
-    yield* json ? printJson(result) : print(`namespace ${name} is there: ${mode}, ${partitioning}`)
+    yield* json
+      ? printJson(result)
+      : print(`namespace ${name} is there: ${mode}, ${howOf(result, partitioning)}`)
   }),
 ).pipe(
   Command.withShortDescription("Make a namespace"),
@@ -108,8 +148,17 @@ const create = Command.make(
       command: "kvorum namespace create events --mode strong --partitioning ordered --ranges 4",
       description: "scans in order of keys",
     },
+    {
+      command: "kvorum namespace create carts --mode eventual --conflict crdt:set",
+      description: "sets that can be added to on both sides of a cut",
+    },
   ]),
 )
+
+function howOf(result: unknown, partitioning: string): string {
+  const { conflict, replicas } = result as { conflict?: ConflictRule; replicas?: number }
+  return conflict === undefined ? partitioning : `${ruleName(conflict)}, ${replicas} copies`
+}
 
 const remove = Command.make(
   "delete",
@@ -128,6 +177,8 @@ const remove = Command.make(
 
 export const namespace = Command.make("namespace").pipe(
   Command.withShortDescription("Make, list and delete namespaces"),
-  Command.withDescription("A namespace is a named set of keys with one way to spread them."),
+  Command.withDescription(
+    "A namespace is a named set of keys with one mode, and one way to spread them.",
+  ),
   Command.withSubcommands([create, list, remove]),
 )

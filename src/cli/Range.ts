@@ -150,7 +150,10 @@ const member = (options: {
     Command.withShortDescription(options.short),
     Command.withDescription(options.long),
     Command.withExamples([
-      { command: `kvorum range ${options.name} 4 --on n4`, description: options.short },
+      {
+        command: `kvorum range ${options.name} 4 --on n4`,
+        description: options.short.charAt(0).toLowerCase() + options.short.slice(1),
+      },
     ]),
   )
 

@@ -246,7 +246,7 @@ function reportLines(plan: RecoveryPlan, lost: ReadonlySet<NodeId>): ReadonlyArr
   const lines = [
     report.lost.length === 0
       ? "DATA LOSS IS POSSIBLE: no node is given up, only what damage took from their journals."
-      : `DATA LOSS IS POSSIBLE: ${report.lost.join(", ")} are given up for good and must never start again.`,
+      : `DATA LOSS IS POSSIBLE: ${report.lost.join(", ")} ${report.lost.length === 1 ? "is" : "are"} given up for good and must never start again.`,
     "",
   ]
   for (const range of report.ranges) {
@@ -260,7 +260,9 @@ function reportLines(plan: RecoveryPlan, lost: ReadonlySet<NodeId>): ReadonlyArr
     const doubtful = range.lastIndex - range.commitIndex
     if (doubtful > 0) {
       lines.push(
-        `  its last ${doubtful} entries, which may never have been acknowledged, will take effect`,
+        doubtful === 1
+          ? "  its last entry, which may never have been acknowledged, will take effect"
+          : `  its last ${doubtful} entries, which may never have been acknowledged, will take effect`,
       )
     }
     for (const { node, lastIndex } of range.dropped) {

@@ -1,13 +1,16 @@
 import { Effect } from "effect"
 import type { ClientShape, ReadOptions, ScanEntry } from "../client/Client.ts"
-import type { KvorumError } from "../Errors.ts"
+import { type KvorumError, NotSupportedInMode } from "../Errors.ts"
 import { toHex } from "../lib/bytes.ts"
+import type { NamespaceInfo } from "../wire/answers.ts"
 import { limits } from "../wire/limits.ts"
 import { withCluster } from "./Cluster.ts"
 import { parseConsistency } from "./Durations.ts"
 import { Command, Flag } from "./EffectCli.ts"
+import { eventualOptions, strongWords } from "./EventualKeys.ts"
+import { scanEventual } from "./EventualScan.ts"
 import * as Flags from "./Flags.ts"
-import { note, print, printJson, usageError } from "./Output.ts"
+import { type CommandEnded, note, print, printJson, usageError } from "./Output.ts"
 import { argumentBytes, jsonBytes, lineText } from "./textBytes.ts"
 
 interface ScanRequest {
@@ -40,6 +43,17 @@ const walk = Effect.fnUntraced(function* (
   }
 })
 
+/** Each slot of an eventual namespace is read on one owner: a scan has no other level. */
+const scanOptions = Effect.fnUntraced(function* (
+  namespace: NamespaceInfo,
+  words: { readonly consistency: string | undefined },
+): Effect.fn.Return<void, KvorumError | CommandEnded> {
+  const { consistency } = yield* eventualOptions(namespace, words)
+  if (consistency === undefined || consistency === "one") return
+  const detail = `a scan of ${namespace.name}, which is eventual, reads each slot on one owner: --consistency one`
+  return yield* new NotSupportedInMode({ detail })
+})
+
 export const scan = Command.make(
   "scan",
   {
@@ -58,6 +72,7 @@ export const scan = Command.make(
         Flag.withDescription("Go on where an earlier scan of the same prefix stopped"),
       ),
     ),
+    count: Flags.toggle("count", "Print how many keys there are, however many, in place of them"),
     consistency: Flags.consistency,
     hex: Flags.hex,
     json: Flags.json,
@@ -68,9 +83,35 @@ export const scan = Command.make(
     const prefix = argumentBytes(options.prefix, hex)
     if (prefix === undefined) return yield* usageError("--prefix is not hexadecimal")
     if (options.limit < 1) return yield* usageError("--limit must be above 0")
-    const read = parseConsistency(options.consistency)
+    const isEventual = yield* withCluster(
+      options,
+      Effect.fnUntraced(function* (client) {
+        const found = yield* client.namespace(options.namespace)
+        if (found.mode === "strong") {
+          yield* strongWords(found, options)
+          return false
+        }
+        yield* scanOptions(found, options)
+        yield* scanEventual(client, { ...options, prefix })
+        return true
+      }),
+    )
+    if (isEventual) return
+    const read = parseConsistency(options.consistency ?? "linearizable")
     if (typeof read === "string") return yield* usageError(read)
     const request = { ...options, prefix, read }
+    if (options.count) {
+      let total = 0
+      const all = { ...request, limit: Number.POSITIVE_INFINITY }
+      yield* withCluster(options, (client) =>
+        walk(client, all, (page) =>
+          Effect.sync(() => {
+            total += page.length
+          }),
+        ),
+      )
+      return yield* json ? printJson({ count: total }) : print(`${total}`)
+    }
     if (json) {
       const entries: Array<unknown> = []
       const cursor = yield* withCluster(options, (client) =>
@@ -105,7 +146,8 @@ export const scan = Command.make(
       "hexadecimal. ORDER: in an ordered namespace keys come in order of their bytes. In a hash one they come in order of slot (a hash of the key), and inside a slot in order of bytes; so keys that begin alike are spread over all ranges, the " +
       "scan asks all of them, and the lines are not sorted. HASH TAGS: the slot of a key with a tag, such as {user1}:name, is that of `user1` alone. A --prefix that holds a whole tag, " +
       "such as {user1}: , therefore reads one slot of one range, and its lines are sorted. A scan is linearizable inside a page of a range, not a snapshot of all. " +
-      "When there is more than --limit, stderr (or `cursor` of --json) says where to go on.",
+      "When there is more than --limit, stderr (or `cursor` of --json) says where to go on. " +
+      "An eventual namespace is read like a hash one, each slot on one of its owners, with a line for each sibling, and stderr (or `parts`) says what each node gave.",
   ),
   Command.withExamples([
     {

@@ -27,8 +27,23 @@ interface ServeOptions {
   readonly join: string | undefined
   readonly host: string | undefined
   readonly portBase: number | undefined
+  readonly zone: string | undefined
+  readonly rack: string | undefined
   readonly stopWithStdin: boolean
 }
+
+/** As the order to join has it (admin/verbs.ts). */
+const domainCharactersMax = 64
+
+const domainFlag = (name: string, what: string) =>
+  Flags.maybe(
+    Flag.String(name).pipe(
+      Flag.withMetavar("NAME"),
+      Flag.withDescription(
+        `Where this node stands: ${what}; copies of a key of an eventual namespace are spread over these`,
+      ),
+    ),
+  )
 
 export const serve = Command.make(
   "serve",
@@ -75,6 +90,8 @@ export const serve = Command.make(
         ),
       ),
     ),
+    zone: domainFlag("zone", "the data centre or zone"),
+    rack: domainFlag("rack", "the rack, within its zone"),
     // For a process that starts nodes that must not outlive it (Supervisor.ts); nothing that a person would use.
     stopWithStdin: Flag.withHidden(Flags.toggle("stop-with-stdin", "Stop when stdin ends")),
   },
@@ -103,6 +120,19 @@ export const serve = Command.make(
     },
   ]),
 )
+
+/** The failure domains that are named. */
+const domainsOf = Effect.fnUntraced(function* ({ zone, rack }: ServeOptions) {
+  for (const [flag, name] of [
+    ["--zone", zone],
+    ["--rack", rack],
+  ] as const) {
+    if (name !== undefined && (name.length === 0 || name.length > domainCharactersMax)) {
+      return yield* usageError(`${flag} is a name of 1 to ${domainCharactersMax} characters`)
+    }
+  }
+  return { ...(zone === undefined ? {} : { zone }), ...(rack === undefined ? {} : { rack }) }
+})
 
 /** The members, or a sentence that says what is wrong with the options. */
 function membersOf(options: ServeOptions): ReadonlyArray<Member> | string {
@@ -145,7 +175,8 @@ function holdsJoined(directory: string): boolean {
 
 const runJoined = Effect.fnUntraced(function* (options: ServeOptions) {
   yield* checkNotTop(options.data)
-  const node = yield* joinedNode(options)
+  const domains = yield* domainsOf(options)
+  const node = { ...(yield* joinedNode(options)), ...domains }
   yield* runLayer(Node.joinedLayer(node), {
     name: () => `n${joinedIdentity(options.data)?.node}`,
     ...node,
@@ -159,9 +190,11 @@ const runFounder = Effect.fnUntraced(function* (options: ServeOptions) {
   const id = options.id ?? 1
   const self = members[id - 1] as Member
   yield* prepareDirectory({ directory: options.data, id, members })
+  const domains = yield* domainsOf(options)
   const layer = Node.layer({
     dataDirectory: options.data,
     node: id,
+    ...domains,
     members: members.map((member) => ({
       node: member.id,
       peer: member.peer,

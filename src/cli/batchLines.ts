@@ -6,7 +6,11 @@ import { fromHex, utf8 } from "../lib/bytes.ts"
  *     {"op":"put","key":"a","value":"b"}       {"op":"delete","key":"a"}       {"op":"add","key":"a","delta":2}
  *
  * with `keyHex` and `valueHex` in place of `key` and `value` where the bytes are not text, a `delta` beyond 2^53 as text, and for puts and adds `ttlMs`. Empty lines
- * are passed over. An atomic batch may have a condition in each line: `"ifAbsent":true`, `"ifVersion":N` (0 is absent, too), or `"ifValue":"x"` (`ifValueHex`).
+ * are passed over. In an eventual namespace an add or remove may name the `member` (or `memberHex`) of a set, and a put or delete may have a `context`:
+ *
+ *     {"op":"add","key":"cart1","member":"iPhone"}       {"op":"remove","key":"cart1","member":"iPhone"}
+ *
+ * An atomic batch may have a condition in each line: `"ifAbsent":true`, `"ifVersion":N` (0 is absent, too), or `"ifValue":"x"` (`ifValueHex`).
  */
 export type LineExpectation =
   | { readonly absent: true }
@@ -16,6 +20,7 @@ export type LineExpectation =
 interface LineBase {
   readonly key: Uint8Array
   readonly expect?: LineExpectation
+  readonly context?: string
 }
 
 export type BatchLine = LineBase &
@@ -23,6 +28,7 @@ export type BatchLine = LineBase &
     | { readonly op: "put"; readonly value: Uint8Array; readonly ttlMs?: number }
     | { readonly op: "delete" }
     | { readonly op: "add"; readonly delta: bigint; readonly ttlMs?: number }
+    | { readonly op: "addMember" | "remove"; readonly member: Uint8Array }
   )
 
 type Fields = Readonly<Record<string, unknown>>
@@ -30,9 +36,10 @@ type Fields = Readonly<Record<string, unknown>>
 const keyFields = ["op", "key", "keyHex"]
 const conditionFields = ["ifAbsent", "ifVersion", "ifValue", "ifValueHex"]
 const ownFields = new Map<unknown, ReadonlyArray<string>>([
-  ["put", ["value", "valueHex", "ttlMs"]],
-  ["delete", []],
-  ["add", ["delta", "ttlMs"]],
+  ["put", ["value", "valueHex", "ttlMs", "context"]],
+  ["delete", ["context"]],
+  ["add", ["delta", "ttlMs", "member", "memberHex"]],
+  ["remove", ["member", "memberHex"]],
 ])
 
 function bytesOf(object: Fields, name: string): Uint8Array | string {
@@ -97,7 +104,7 @@ function parseLine(line: string, atomic: boolean): BatchLine | string {
   const object = parsed as Fields
   const { op } = object
   const own = ownFields.get(op)
-  if (own === undefined) return 'has an op that is none of "put", "delete" and "add"'
+  if (own === undefined) return 'has an op that is none of "put", "delete", "add" and "remove"'
   for (const name of Object.keys(object)) {
     if (keyFields.includes(name) || own.includes(name)) continue
     if (!conditionFields.includes(name)) return `has a field ${name}, which ${op} does not take`
@@ -107,7 +114,21 @@ function parseLine(line: string, atomic: boolean): BatchLine | string {
   const condition = expectationOf(object)
   const ttl = ttlOf(object)
   for (const problem of [key, condition, ttl]) if (typeof problem === "string") return problem
-  const base = { key: key as Uint8Array, ...(condition as { expect?: LineExpectation }) }
+  const { context } = object
+  if (context !== undefined && typeof context !== "string") return "has a context that is no text"
+  const base = {
+    key: key as Uint8Array,
+    ...(condition as { expect?: LineExpectation }),
+    ...(context === undefined ? {} : { context }),
+  }
+  const namesMember = object.member !== undefined || object.memberHex !== undefined
+  if (op === "remove" || (op === "add" && namesMember)) {
+    if (object.delta !== undefined) return "has both a delta and a member"
+    if (object.ttlMs !== undefined) return "has a ttlMs, which members of sets do not take"
+    const member = bytesOf(object, "member")
+    if (typeof member === "string") return member
+    return { op: op === "add" ? "addMember" : "remove", member, ...base }
+  }
   if (op === "delete") return { op, ...base }
   if (op === "add") {
     const delta = deltaOf(object)

@@ -3,8 +3,10 @@ import type { KvorumError } from "../Errors.ts"
 import type { Consistency, NodeId, RangeDescriptor, RangeId, Version } from "../types.ts"
 import type { NamespaceInfo, NodeStatus, RangeReport, Receipt } from "../wire/answers.ts"
 import type { RangeChange } from "../wire/native.ts"
+import type { EventualClient } from "./eventual/EventualApi.ts"
 
 export type { RangeChange } from "../wire/native.ts"
+export type * from "./eventual/EventualApi.ts"
 
 /** What the client offers, as types; Client.ts explains it. */
 
@@ -224,6 +226,10 @@ export interface ClientShape {
   ) => Effect.Effect<ScanPage, KvorumError>
   /** All pages, fetched as they are consumed. */
   readonly scan: (namespace: string, options?: ScanOptions) => Stream.Stream<ScanEntry, KvorumError>
+  /** What there is to do in eventual namespaces. */
+  readonly eventual: EventualClient
+  /** A namespace by its name: its mode, and how it spreads keys. */
+  readonly namespace: (name: string) => Effect.Effect<NamespaceInfo, KvorumError>
   /** The namespaces that the cluster has. */
   readonly namespaces: () => Effect.Effect<ReadonlyArray<NamespaceInfo>, KvorumError>
   /** Every range as the nodes that answer see it, the best informed report of each, in order of start. */

@@ -3,6 +3,7 @@ import {
   InvalidRequest,
   type KvorumError,
   NamespaceNotFound,
+  NotSupportedInMode,
   QuorumUnavailable,
 } from "../Errors.ts"
 import { utf8 } from "../lib/bytes.ts"
@@ -103,7 +104,7 @@ export class Caller {
    * Runs `use` with the namespace: at once when its name is known, which is every call but the first. A request that is refused although it is well-formed may
    * have been made in a namespace that was deleted, and perhaps made anew under another id.
    */
-  within<A>(
+  withinAny<A>(
     name: string,
     options: CallOptions | undefined,
     use: (where: Where) => Effect.Effect<A, KvorumError>,
@@ -134,6 +135,19 @@ export class Caller {
           ),
         ),
       )
+    })
+  }
+
+  /** The same, in a strong namespace only. */
+  within<A>(
+    name: string,
+    options: CallOptions | undefined,
+    use: (where: Where) => Effect.Effect<A, KvorumError>,
+  ): Effect.Effect<A, KvorumError> {
+    return this.withinAny(name, options, (where) => {
+      if (where.namespace.mode === "strong") return use(where)
+      const detail = `namespace ${name} is eventual: this is to be had in strong ones only`
+      return Effect.fail(new NotSupportedInMode({ detail }))
     })
   }
 

@@ -32,7 +32,10 @@ export type * from "./Api.ts"
  * - Retrying happens in one layer, ClientCore; nothing above or below it repeats a request. (One exception: a name whose namespace was deleted and made anew.)
  * - A session never shows a state older than one that it has shown, or than its own writes.
  *
- * Left out: namespaces with schemas, and eventual namespaces.
+ * Eventual namespaces have calls of their own (`client.eventual`, eventual/EventualApi.ts), without compare-and-set and atomic batches. They go to an owner of the key by the
+ * ring, else to any node, which stands in; a write is sent to a second node only if the first has refused it (eventual/EventualCalls.ts).
+ *
+ * Left out: namespaces with schemas.
  * Sources: RIFL (Lee et al., SOSP 2015) for exactly-once; the routing of TiKV's and etcd's clients for hints and refreshes.
  */
 export interface ClientOptions {

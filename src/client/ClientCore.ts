@@ -4,6 +4,7 @@ import type { Refusal } from "../wire/answers.ts"
 import { Call, type Outcome } from "./Call.ts"
 import type { Connection, Waiting } from "./Connection.ts"
 import { Directory, type DirectorySettings, type NodeAnswer } from "./Directory.ts"
+import { EventualCalls } from "./eventual/EventualCalls.ts"
 import type { CallPlan, Identities } from "./plans.ts"
 import { errorOf, failureOf } from "./Refusals.ts"
 import { heardLeader, heardNotLeader, heardTime, type Route, timeOf } from "./routes.ts"
@@ -29,6 +30,7 @@ const corruptPausesMax = 3
 export class ClientCore implements Identities {
   private readonly settings: DirectorySettings
   readonly directory: Directory
+  readonly eventual: EventualCalls
   private readonly sessions = new Map<number, RangeSessions>()
   private readonly active = new Set<Call<unknown>>()
   private sweeper: ReturnType<typeof setInterval> | undefined
@@ -36,6 +38,8 @@ export class ClientCore implements Identities {
   constructor(settings: DirectorySettings) {
     this.settings = settings
     this.directory = new Directory(settings)
+    const { attemptTimeoutMs, random } = settings
+    this.eventual = new EventualCalls({ directory: this.directory, attemptTimeoutMs, random })
   }
 
   session(route: Route): Session {
@@ -190,7 +194,8 @@ export class ClientCore implements Identities {
   /** A copy was answered. */
   answered<A>(attempt: Attempt<A>, answer: NodeAnswer): void {
     const { call, route, node } = attempt
-    if (answer._tag === "Routes" || answer._tag === "Status" || answer._tag === "Admin") {
+    const { _tag } = answer
+    if (_tag === "Routes" || _tag === "Status" || _tag === "Admin" || _tag === "Eventual") {
       return attempt.connection.close("an answer of another kind than asked for")
     }
     const fromLeader = answer._tag !== "Refused" && answer.receipt.role === "leader"
@@ -286,6 +291,7 @@ export class ClientCore implements Identities {
       case "InvalidRequest":
       // Of orders only, which do not come here.
       case "Unfinished":
+      case "NamespaceNotFound":
         return this.end(call, error)
       default:
         refusal satisfies never

@@ -1,4 +1,9 @@
-import type { MonotonicMs, NodeId, Version } from "../types.ts"
+import { MalformedBytes } from "../lib/byteReader.ts"
+import { equalBytes } from "../lib/bytes.ts"
+import type { Ring } from "../topology/ring.ts"
+import { decodeRing } from "../topology/ringCodec.ts"
+import { SlotOwners } from "../topology/slotOwners.ts"
+import type { MonotonicMs, NodeId, Slot, Version } from "../types.ts"
 import type {
   Answer,
   ClosingNotice,
@@ -36,6 +41,8 @@ export class Directory {
   private readonly settings: DirectorySettings
   readonly table = new RoutingTable()
   namespaces: ReadonlyArray<NamespaceInfo> = []
+  private ring: { readonly bytes: Uint8Array; readonly ring: Ring } | undefined
+  private readonly owners = new SlotOwners()
   private readonly byAddress = new Map<string, NodeLink>()
   private readonly byNode = new Map<NodeId, NodeLink>()
   /** Of the first node that answered; others are not talked to. */
@@ -130,7 +137,48 @@ export class Directory {
     })
   }
 
+  /** Those that own a slot of an eventual namespace now, in order of preference; none before the ring is known. */
+  ownersOf(slot: Slot, copies: number): ReadonlyArray<NodeId> {
+    const { ring, owners } = this
+    if (ring === undefined) return []
+    ring.ring.owners(slot, copies, owners)
+    return [...owners.nodes.subarray(0, owners.count)].filter(
+      (_, i) => (owners.oldMask & (1 << i)) !== 0,
+    )
+  }
+
+  /** One of them, as `draw` (0 to 1) has it; `undefined` before the ring is known. */
+  anyOwnerOf(slot: Slot, copies: number, draw: number): NodeId | undefined {
+    const { ring, owners } = this
+    if (ring === undefined) return undefined
+    ring.ring.owners(slot, copies, owners)
+    const start = Math.floor(draw * owners.count)
+    for (let i = 0; i < owners.count; i++) {
+      const place = (start + i) % owners.count
+      if ((owners.oldMask & (1 << place)) !== 0) return owners.nodes[place]
+    }
+    return undefined
+  }
+
+  /** Every node that is known, in order. */
+  nodeIds(): ReadonlyArray<NodeId> {
+    return [...this.byNode.keys()].sort((left, right) => left - right)
+  }
+
+  private learnRing(bytes: Uint8Array): void {
+    if (this.ring !== undefined && equalBytes(this.ring.bytes, bytes)) return
+    try {
+      const ring = decodeRing(bytes)
+      const isOlder = this.ring !== undefined && ring.version <= this.ring.ring.version
+      if (!isOlder) this.ring = { bytes: bytes.slice(), ring }
+    } catch (error) {
+      // A node of a newer build: its ring is not understood, and any node may be asked.
+      if (!(error instanceof MalformedBytes)) throw error
+    }
+  }
+
   private learn(routes: Routes): void {
+    if (routes.ring !== undefined) this.learnRing(routes.ring)
     this.learnNodes(routes.nodes)
     for (const report of routes.ranges) this.table.report(report)
   }

@@ -1,6 +1,8 @@
+import { Effect } from "effect"
 import type { ClientShape } from "./Api.ts"
 import { Caller, toBytes } from "./Caller.ts"
 import type { ClientCore } from "./ClientCore.ts"
+import { Eventual } from "./eventual/Eventual.ts"
 import { Reads } from "./Reads.ts"
 import { Views } from "./Views.ts"
 import { Writes } from "./Writes.ts"
@@ -11,6 +13,7 @@ export function facade(core: ClientCore, deadlineMs: number): ClientShape {
   const reads = new Reads(caller)
   const writes = new Writes(caller)
   const views = new Views(caller)
+  const eventual = new Eventual(caller, core.eventual)
   return {
     get: (namespace, key, options) => reads.get(namespace, toBytes(key), options),
     put: (namespace, key, value, options) => writes.put(namespace, key, value, options),
@@ -23,6 +26,9 @@ export function facade(core: ClientCore, deadlineMs: number): ClientShape {
     session: caller.session,
     scanPage: (namespace, options) => reads.scanPage(namespace, options ?? {}),
     scan: (namespace, options) => reads.scan(namespace, options ?? {}),
+    eventual: eventual.client,
+    namespace: (name) =>
+      caller.withinAny(name, undefined, ({ namespace }) => Effect.succeed(namespace)),
     namespaces: () => views.namespaces(),
     ranges: () => views.ranges(),
     status: () => views.status(),

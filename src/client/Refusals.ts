@@ -2,6 +2,7 @@ import {
   DiskFull,
   InvalidRequest,
   type KvorumError,
+  NamespaceNotFound,
   NotLeader,
   OutcomeUnknown,
   Overloaded,
@@ -46,6 +47,8 @@ export function errorOf(refusal: Refusal): KvorumError {
       return new StorageCorrupt({ detail: refusal.message })
     case "Unfinished":
       return new OutcomeUnknown({ detail: refusal.message })
+    case "NamespaceNotFound":
+      return new NamespaceNotFound({ namespace: refusal.namespace })
     default:
       return refusal satisfies never
   }

@@ -81,6 +81,8 @@ test("a fourth node joins, a range is split and moved to it under load, a node i
     await admin("namespace.delete", { name: "users" })
     const gone = await run(Effect.flip(client.get("users", "a", { deadlineMs: 3000 })))
     expect(gone.message).toContain("users")
+    const again = await run(Effect.flip(client.admin("namespace.delete", { name: "users" })))
+    expect(again).toMatchObject({ _tag: "NamespaceNotFound", namespace: "users" })
     await load.stop()
     expect(load.errors).toEqual([])
     await expectAll(client, load)

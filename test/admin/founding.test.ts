@@ -17,19 +17,24 @@ describe("the directory of a new cluster", () => {
           return founded && known.length === 3
         }),
       )
+      await until("there is a ring", () => nodes.node("n1").control.directory().ring !== undefined)
       const page = await Effect.runPromise(client.scanPage("system"))
       expect(page.entries.map(({ key }) => text(key))).toEqual([
+        "counter/eventual",
         "counter/namespace",
         "counter/node",
         "counter/range",
         "counter/replica",
         "namespace/default",
+        "namespace/eventual",
         "node/1",
         "node/2",
         "node/3",
         ...[0, 1, 2, 3, 4, 5].map((id) => `range/${id}`),
+        "ring/current",
       ])
-      const record = JSON.parse(text(page.entries[5]?.value as Uint8Array))
+      const found = page.entries.find(({ key }) => text(key) === "node/1")
+      const record = JSON.parse(text(found?.value as Uint8Array))
       expect(record).toMatchObject({
         id: 1,
         state: "member",
@@ -44,6 +49,7 @@ describe("the directory of a new cluster", () => {
       await founded(nodes)
       const client = await nodes.client()
       await Effect.runPromise(client.put("default", "a", "1"))
+      await Effect.runPromise(client.admin("namespace.delete", { name: "eventual" }))
       await Effect.runPromise(client.admin("namespace.delete", { name: "default" }))
       const { namespaces } = nodes.node("n1").control.directory()
       expect(namespaces.every(({ state }) => state === "dropping")).toBe(true)

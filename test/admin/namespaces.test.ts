@@ -10,11 +10,11 @@ const create = (client: ClientShape, args: { name: string; ranges?: number; repl
 
 /** Nodes that vote for each range of the cluster's namespace with the largest id. */
 function votersOfLatest(nodes: Nodes): ReadonlyArray<ReadonlyArray<number>> {
-  const ranges = nodes.node("n1").store.ranges()
-  const latest = Math.max(...ranges.map(({ descriptor }) => descriptor.namespace ?? 0))
+  const ranges = nodes.ranges()
+  const latest = Math.max(...ranges.map(({ namespace }) => namespace ?? 0))
   return ranges
-    .filter(({ descriptor }) => descriptor.namespace === latest)
-    .map(({ descriptor }) => descriptor.replicas.map(({ node }) => node).sort())
+    .filter(({ namespace }) => namespace === latest)
+    .map(({ replicas }) => replicas.map(({ node }) => node).sort())
 }
 
 async function refusalOf(order: Effect.Effect<unknown, unknown>): Promise<string> {

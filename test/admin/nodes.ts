@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
 import { Client, type ClientShape } from "../../src/client/Client.ts"
 import * as Node from "../../src/Node.ts"
+import { tilingOf } from "../../src/server/directory.ts"
 import { StoreFailure } from "../../src/server/Store.ts"
 import {
   Control,
@@ -11,7 +12,7 @@ import {
   Store,
   type StoreShape,
 } from "../../src/server/StoreService.ts"
-import type { NodeId } from "../../src/types.ts"
+import type { NodeId, RangeDescriptor } from "../../src/types.ts"
 import { freePortBase } from "../processes/Ports.ts"
 
 interface Running {
@@ -94,6 +95,12 @@ export class Nodes {
 
   node(name: string): Running {
     return this.running.get(name) as Running
+  }
+
+  /** Every range, by whoever of those that run knows most: a follower lags behind what was answered. */
+  ranges(): ReadonlyArray<RangeDescriptor> {
+    const known = [...this.running.values()].flatMap(({ store }) => store.ranges())
+    return tilingOf(known.map(({ descriptor }) => descriptor))
   }
 
   async stop(name: string): Promise<void> {

@@ -173,8 +173,20 @@ describe("orders", () => {
     expect(parseOrder("range.split", { range: 3 })).toMatchObject({ at: undefined })
     expect(parseOrder("namespace.create", { name: "a" })).toEqual({
       _tag: "NamespaceCreate",
-      namespace: { name: "a", partitioning: "hash", ranges: 1, replicas: undefined },
+      namespace: {
+        ...{ mode: "strong", name: "a", partitioning: "hash" },
+        ...{ ranges: 1, replicas: undefined },
+      },
     })
+    const asked = { name: "a", mode: "eventual", conflict: "crdt:set", read: "one", replicas: 5 }
+    expect(parseOrder("namespace.create", asked)).toEqual({
+      _tag: "NamespaceCreate",
+      namespace: {
+        ...{ mode: "eventual", name: "a", replicas: 5 },
+        ...{ conflict: "set", write: "quorum", read: "one" },
+      },
+    })
+    const eventual = { name: "a", mode: "eventual" }
     for (const [verb, args, problem] of [
       ["range.split", { range: 3, at: "xyz" }, "at is a position in hexadecimal"],
       ["range.move", { range: 3, from: 1 }, "to is a number"],
@@ -183,7 +195,13 @@ describe("orders", () => {
       ["namespace.delete", { name: "" }, "name is empty"],
       ["namespace.create", { name: "9" }, "is no name"],
       ["namespace.create", { name: "system" }, "the cluster's own"],
-      ["namespace.create", { name: "a", mode: "eventual" }, "not served by this version"],
+      ["namespace.create", { name: "a", mode: "other" }, "mode is strong or eventual"],
+      ["namespace.create", { name: "a", conflict: "lww" }, "eventual namespaces only"],
+      ["namespace.create", { ...eventual, conflict: "newest" }, "conflict is one of siblings, lww"],
+      ["namespace.create", { ...eventual, write: "most" }, "write is one of one, quorum, all"],
+      ["namespace.create", { ...eventual, partitioning: "ordered" }, "always hash"],
+      ["namespace.create", { ...eventual, ranges: 4 }, "has no ranges"],
+      ["namespace.create", { ...eventual, replicas: 8 }, "replicas are 1 to 7"],
       ["namespace.create", { name: "a", ranges: 0 }, "ranges are 1 to 1024"],
       ["namespace.create", { name: "a", replicas: 8 }, "replicas are 1 to 7"],
       ["namespace.create", null, "name is a text"],

@@ -56,8 +56,8 @@ describe("taking replicas and nodes away", () => {
       const client = await nodes.client()
       await nodes.stop("n3")
       await run(order(client, "node.remove", { node: 3 }))
-      const ranges = nodes.node("n1").store.ranges()
-      expect(ranges.map(({ descriptor }) => descriptor.replicas.map(({ node }) => node))).toEqual(
+      const ranges = nodes.ranges()
+      expect(ranges.map(({ replicas }) => replicas.map(({ node }) => node))).toEqual(
         ranges.map(() => [1, 2]),
       )
       await nodes.start(3)

@@ -72,7 +72,7 @@ describe("operations of a batch", () => {
     ['{"op":"put","key":"a","keyHex":"61","value":"b"}', "has both key and keyHex"],
     ['{"op":"put","key":1,"value":"b"}', "key is not a string"],
     ['{"op":"put","keyHex":"6","value":"b"}', "keyHex is not hex"],
-    ['{"op":"get","key":"a"}', 'has an op that is none of "put", "delete" and "add"'],
+    ['{"op":"get","key":"a"}', 'has an op that is none of "put", "delete", "add" and "remove"'],
     ['{"op":"delete","key":"a","value":"b"}', "has a field value, which delete does not take"],
     ['{"op":"delete","key":"a","ttlMs":1}', "has a field ttlMs, which delete does not take"],
     ['{"op":"put","key":"a","value":"b","ttl":"30s"}', "has a field ttl, which put does not take"],

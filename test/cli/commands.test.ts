@@ -241,8 +241,7 @@ describe("orders", () => {
     () =>
       withCommands(async (run) => {
         const cases: ReadonlyArray<readonly [string, string]> = [
-          ["namespace create x --mode eventual", "does not exist yet: use --mode strong"],
-          ["namespace create x --mode weak", "use strong"],
+          ["namespace create x --mode weak", "use strong or eventual"],
           ["namespace create x --partitioning list", "neither hash nor ordered"],
           ["namespace create x --ranges 0", "--ranges must be 1 or more"],
           ["range move 4 --from one --to n2", "such as n4"],

@@ -54,6 +54,7 @@ function hangingNode(): { readonly endpoint: string; readonly mutations: () => n
 function routes(client: string) {
   const versions = { boundsVersion: 1, membersVersion: 1 }
   return {
+    ring: undefined,
     nodes: [{ id: 1, client, peer: client }],
     namespaces: [{ id: 1, name: "default", mode: "strong", partitioning: "hash" } as const],
     ranges: [

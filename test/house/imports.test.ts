@@ -20,7 +20,7 @@ import {
 } from "./sources.ts"
 
 const sources = typescriptFiles("src").map(readSource)
-const cores = ["raft", "journal", "lsm"]
+const cores = ["raft", "journal", "lsm", "dynamo", "topology"]
 
 function fileOf(path: string, source: string): SourceFile {
   const code = withoutComments(source)

@@ -11,7 +11,7 @@ import { NodeReader } from "./NodeReader.ts"
  *
  * The seed decides what the writers ask for; the schedule is that of the machine, so it does not replay.
  */
-const rounds = 10
+const rounds = 4
 const writers = 32
 const seed = Number(process.env.KVORUM_SEED ?? Math.floor(performance.timeOrigin % 2 ** 31))
 

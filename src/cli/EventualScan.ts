@@ -1,0 +1,95 @@
+import { Effect } from "effect"
+import type { ClientShape, EventualEntry, EventualPage, ScanPart } from "../client/Client.ts"
+import type { KvorumError } from "../Errors.ts"
+import { toHex } from "../lib/bytes.ts"
+import { limits } from "../wire/limits.ts"
+import { jsonSiblings } from "./eventualLines.ts"
+import { note, print, printJson } from "./Output.ts"
+import { nodeName } from "./receipts.ts"
+import { jsonBytes, lineText } from "./textBytes.ts"
+
+export interface EventualScanRequest {
+  readonly namespace: string
+  readonly prefix: Uint8Array
+  readonly limit: number
+  readonly cursor: string | undefined
+  readonly count: boolean
+  readonly hex: boolean
+  readonly json: boolean
+}
+
+/** What each node gave, over all pages. */
+class Parts {
+  private readonly byNode = new Map<number, { slots: number; entries: number }>()
+
+  take(parts: ReadonlyArray<ScanPart>): void {
+    for (const { node, slots, entries } of parts) {
+      const known = this.byNode.get(node)
+      const slotsSeen = Math.max(known?.slots ?? 0, slots)
+      this.byNode.set(node, { slots: slotsSeen, entries: (known?.entries ?? 0) + entries })
+    }
+  }
+
+  get json() {
+    return this.sorted.map(([node, part]) => ({ node: nodeName(node), ...part }))
+  }
+
+  get line(): string {
+    const parts = this.sorted.map(
+      ([node, { slots, entries }]) => `${nodeName(node)}: ${entries} of ${slots} slots`,
+    )
+    return `parts: ${parts.join(", ")}`
+  }
+
+  private get sorted() {
+    return [...this.byNode].sort(([left], [right]) => left - right)
+  }
+}
+
+/** Prints or counts what eventual namespaces hold, gathered from one owner of each slot; what each node gave goes to stderr, or into the JSON. */
+export const scanEventual = Effect.fnUntraced(function* (
+  client: ClientShape,
+  request: EventualScanRequest,
+): Effect.fn.Return<void, KvorumError> {
+  const { namespace, prefix, count, hex, json } = request
+  const parts = new Parts()
+  const shown: Array<unknown> = []
+  let left = count ? Number.POSITIVE_INFINITY : request.limit
+  let total = 0
+  let cursor = request.cursor
+  for (;;) {
+    const page: EventualPage = yield* client.eventual.scanPage(namespace, {
+      prefix,
+      limit: Math.min(left, limits.scanPageEntries),
+      ...(cursor === undefined ? {} : { cursor }),
+    })
+    parts.take(page.parts)
+    total += page.entries.length
+    left -= page.entries.length
+    if (!count && json) for (const entry of page.entries) shown.push(jsonEntry(entry, hex))
+    if (!count && !json) yield* printEntries(page.entries, hex)
+    cursor = page.cursor
+    if (cursor === undefined || left === 0) break
+  }
+  const more = cursor === undefined ? {} : { cursor }
+  if (json) {
+    const what = count ? { count: total } : { entries: shown }
+    return yield* printJson({ ...what, ...more, parts: parts.json })
+  }
+  if (count) yield* print(`${total}`)
+  yield* note(parts.line)
+  if (cursor !== undefined) yield* note(`more: --cursor ${cursor}`)
+})
+
+function jsonEntry({ key, siblings, context }: EventualEntry, hex: boolean) {
+  return { ...jsonBytes("key", key, hex), ...jsonSiblings(siblings, hex), context }
+}
+
+/** A line for each sibling. */
+function printEntries(entries: ReadonlyArray<EventualEntry>, hex: boolean) {
+  const show = hex ? toHex : lineText
+  const lines = entries.flatMap(({ key, siblings }) =>
+    siblings.map((value) => `${show(key)}\t${show(value)}`),
+  )
+  return Effect.forEach(lines, print, { discard: true })
+}
