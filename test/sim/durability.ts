@@ -5,6 +5,7 @@ import type {
   LoggedHardState,
 } from "../../src/journal/group.ts"
 import type { Journal, JournalWrite } from "../../src/journal/journal.ts"
+import { eventualLog } from "../../src/server/eventualStore.ts"
 import type { LogIndex, RangeId, ReplicaId, Term } from "../../src/types.ts"
 import { Violation } from "./violation.ts"
 
@@ -16,11 +17,8 @@ class LogShadow {
   terms: Array<Term> = []
   term: Term = 0
   vote: ReplicaId = 0
-  /** What the last truncation took, in a batch of its own or in the one that had brought it. */
-  private taken: { readonly first: LogIndex; readonly terms: ReadonlyArray<Term> } = {
-    first: 0,
-    terms: [],
-  }
+  /** All entries that were ever durable here, by term and index. */
+  private readonly held = new Set<number>()
 
   get last(): LogIndex {
     return this.base + this.terms.length
@@ -35,16 +33,18 @@ class LogShadow {
     for (const [i, term] of terms.entries()) {
       const at = first + i - this.base - 1
       if (at >= 0 && at < this.terms.length) this.terms[at] = term
+      this.hold(first + i, term)
     }
   }
 
   append(first: LogIndex, terms: ReadonlyArray<Term>): void {
-    const kept = Math.max(0, first - 1 - this.base)
-    if (kept < this.terms.length) {
-      this.taken = { first: this.base + kept + 1, terms: this.terms.slice(kept) }
-    }
-    this.terms.length = kept
+    this.terms.length = Math.max(0, first - 1 - this.base)
     this.terms.push(...terms)
+    for (const [i, term] of terms.entries()) this.hold(first + i, term)
+  }
+
+  hold(index: LogIndex, term: Term): void {
+    this.held.add(term * 2 ** 32 + index)
   }
 
   copy(): LogShadow {
@@ -55,8 +55,7 @@ class LogShadow {
 
   /** An acknowledgement of an earlier term than the present one may leave late: what it speaks of was written, and then truncated. */
   had(index: LogIndex, term: Term): boolean {
-    const taken = this.taken.terms[index - this.taken.first]
-    return term < this.term && taken !== undefined && taken <= term
+    return this.held.has(term * 2 ** 32 + index)
   }
 }
 
@@ -168,7 +167,8 @@ export class Durability {
     const group = journal.group.bind(journal)
     journal.group = (key) => {
       const result = group(key)
-      if (!this.tapped.has(result)) {
+      // The log of eventual writes is each node's own.
+      if (!this.tapped.has(result) && key.range !== eventualLog.range) {
         // A log that waited until now for the split that makes its range.
         const { range, replica } = key
         const appliedIndex = result.firstIndex - 1
@@ -245,11 +245,14 @@ export class Durability {
     this.unsynced.length = 0
   }
 
-  /** A voter is about to promise that its log holds `index`. A snapshot in the engine counts by its applied index. */
+  /**
+   * A voter is about to promise that its log holds the leader's entry at `index`, whose term is `entryTerm`; `undefined` = that leader has sent none. A snapshot in
+   * the engine counts by its applied index.
+   */
   checkAppendAcknowledged(
     { range, replica }: GroupKey,
     { index, term }: { readonly index: LogIndex; readonly term: Term },
-    inEngine: LogIndex,
+    { inEngine, entryTerm }: { readonly inEngine: LogIndex; readonly entryTerm: Term | undefined },
   ): void {
     const shadow = this.shadow(range, replica)
     if (shadow.term < term) {
@@ -257,9 +260,13 @@ export class Durability {
         `acknowledges in term ${term} of r${range}, but only term ${shadow.term} is durable`,
       )
     }
-    if (index > Math.max(shadow.last, inEngine) && !shadow.had(index, term)) {
-      this.fail(`acknowledges entry ${index} of r${range}, but only ${shadow.last} is durable`)
-    }
+    if (index <= Math.max(shadow.base, inEngine)) return
+    const isHeld = entryTerm === undefined ? index <= shadow.last : shadow.had(index, entryTerm)
+    if (isHeld || (entryTerm !== undefined && this.isDamaged())) return
+    if (entryTerm === undefined && term < shadow.term) return
+    this.fail(
+      `acknowledges entry ${index}@${entryTerm ?? "?"} of r${range} in term ${term}, which was never durable; up to ${shadow.last} is`,
+    )
   }
 
   checkVoteGranted({ range, replica }: GroupKey, term: Term, candidate: ReplicaId): void {
@@ -368,6 +375,7 @@ export class Durability {
     shadow.terms = []
     for (let index = log.firstIndex; index <= log.lastIndex; index++) {
       shadow.terms.push(log.term(index) as Term)
+      shadow.hold(index, log.term(index) as Term)
     }
     shadow.term = log.hardState.term
     shadow.vote = log.hardState.vote

@@ -2,6 +2,7 @@ import type { Prng } from "../../src/lib/prng.ts"
 import type { NodeId } from "../../src/types.ts"
 import type { Network } from "./network.ts"
 import { type FaultKind, type FaultParameters, faultKinds } from "./parameters.ts"
+import { looksTorn } from "./scatteredDamage.ts"
 import type { Ending, SimulatedNode } from "./simulatedNode.ts"
 import type { Trace } from "./trace.ts"
 
@@ -159,6 +160,12 @@ export class Faults {
         this.isolate(ids.slice(0, prng.int(1, ids.length - 1)), duration)
         return
       }
+      case "island":
+        this.strand(node)
+        return
+      case "hold":
+        this.holdBack(node)
+        return
       case "crash":
         this.stop(node, "power")
         return
@@ -223,7 +230,47 @@ export class Faults {
     }
   }
 
-  /** On one node of the world only: a minority of every group. */
+  /**
+   * A leader and one other node are cut off together, for long enough that the rest elect another leader: the one who is cut off goes on believing in the old one, or
+   * sleeps over the change and hears of both at once.
+   */
+  private strand(node: SimulatedNode): void {
+    const { prng, world, parameters } = this
+    const others = [...world.nodes.values()].filter((each) => each !== node)
+    const leader = node.isLeader ? node : (others.find(({ isLeader }) => isLeader) ?? node)
+    const companion = prng.pick([...world.nodes.values()].filter((each) => each !== leader))
+    const duration = parameters.electionUs * (1 + 3 * prng.float())
+    this.isolate([leader.id, companion.id], duration)
+    if (!prng.chance(0.4)) return
+    this.later(prng.logUniform(1_000, parameters.electionUs), () => {
+      if (!companion.isUp) return
+      companion.pause()
+      this.later(duration * (0.8 + 0.6 * prng.float()), () => {
+        if (companion.isPaused) companion.resume()
+      })
+    })
+  }
+
+  /** What others send to a node, or it to them, stands still for a while; maybe what goes the other way gets lost meanwhile. */
+  private holdBack(node: SimulatedNode): void {
+    const { prng, world } = this
+    const others = [...world.nodes.keys()].filter((id) => id !== node.id)
+    const isInward = prng.chance(0.7)
+    const [sources, targets] = isInward ? [others, [node.id]] : [[node.id], others]
+    // Mostly for less than an election takes, so that what arrives late still counts.
+    const { electionUs } = this.parameters
+    const isBrief = prng.chance(0.7)
+    const duration = isBrief ? electionUs * (0.3 + 0.6 * prng.float()) : this.drawDuration()
+    for (const from of sources) for (const to of targets) world.network.hold(from, to)
+    this.later(duration, () => {
+      for (const from of sources) for (const to of targets) world.network.release(from, to)
+    })
+    if (!prng.chance(0.6)) return
+    const lasts = isBrief ? 2 * electionUs : this.drawDuration()
+    this.later(0.5 * duration * prng.float(), () => this.cut(targets, sources, lasts))
+  }
+
+  /** On one node of the world only: a minority of every group. What looks like a torn tail is spared: nobody promises anything for that (README). */
   private flipBit(): void {
     const { prng, world, parameters } = this
     const node = world.nodes.get(parameters.flippedNode ?? 0)
@@ -234,10 +281,12 @@ export class Faults {
     const path = prng.pick(paths)
     const size = node.disk.sizeOf(path)
     if (size === 0) return
+    const [offset, bit] = [prng.int(0, size - 1), 1 << prng.int(0, 7)]
+    if (kind === segments && looksTorn(node.disk, path, offset)) return
     node.isDamaged = true
     node.mayBreak = true
     if (kind === tables) node.hasDamagedTables = true
-    node.disk.corrupt(path, prng.int(0, size - 1), 1 << prng.int(0, 7))
+    node.disk.corrupt(path, offset, bit)
   }
 
   /** Its disk is replaced by an empty one, once; then it is started as it was before. */

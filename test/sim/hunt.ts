@@ -1,14 +1,19 @@
+import { eventualMutants } from "./eventual/mutants.ts"
+import { runEventualSeed } from "./eventual/world.ts"
 import { mutantNamed } from "./mutants/registry.ts"
 import { runServerSeed } from "./server/ServerWorld.ts"
 import { type Outcome, runSeed } from "./world.ts"
+
+/** Simulators beside the usual one: whole nodes with clients (server/), and eventual mode (eventual/). */
+export type Level = "server" | "eventual"
 
 /** Seeds for a worker process to run. */
 export interface Task {
   readonly first: number
   readonly count: number
   readonly mutant: string | undefined
-  /** Of the server simulator. */
-  readonly server?: boolean
+  /** Of another simulator than that of strong mode. */
+  readonly level?: Level | undefined
 }
 
 export interface TaskResult {
@@ -20,11 +25,16 @@ export interface TaskResult {
 /** A worker's whole life: seeds in, outcomes out, until its parent is gone. */
 export function serveTasks(): void {
   process.on("disconnect", () => process.exit(0))
-  process.on("message", ({ first, count, mutant, server }: Task) => {
-    const planted = mutantNamed(mutant)
+  process.on("message", ({ first, count, mutant, level }: Task) => {
+    const planted =
+      level === "eventual"
+        ? eventualMutants.find(({ name }) => name === mutant)
+        : mutantNamed(mutant)
     const outcomes: Array<Outcome> = []
     for (let seed = first; seed < first + count; seed++) {
-      outcomes.push(server ? runServerSeed({ seed }) : runSeed({ seed, mutant: planted }))
+      if (level === "server") outcomes.push(runServerSeed({ seed }))
+      else if (level === "eventual") outcomes.push(runEventualSeed({ seed, mutant: planted }))
+      else outcomes.push(runSeed({ seed, mutant: planted }))
     }
     const { user, system } = process.cpuUsage()
     const result: TaskResult = { outcomes, cpuSeconds: (user + system) / 1e6 }
@@ -84,7 +94,7 @@ export interface HuntOptions {
   readonly first: number
   readonly count: number
   readonly workers: number
-  readonly server?: boolean
+  readonly level?: Level | undefined
   readonly found: (outcome: Outcome) => void
 }
 
@@ -109,8 +119,8 @@ const recheckEvery = 100
 
 /** Runs `count` seeds from `first` on; a trace that differs when run again counts as a violation. */
 export async function hunt(options: HuntOptions): Promise<HuntReport> {
-  const { first, count, server = false } = options
-  const isLong = options.server !== true && count >= longSeeds * options.workers
+  const { first, count, level } = options
+  const isLong = level !== "server" && count >= longSeeds * options.workers
   const workers = new Workers(options.workers, { isLong })
   const outcomes: Array<Outcome> = []
   let next = first
@@ -122,7 +132,7 @@ export async function hunt(options: HuntOptions): Promise<HuntReport> {
   }
   const recheck = async (worker: number, outcome: Outcome) => {
     const { seed, traceHash } = outcome
-    const [again] = await workers.run(worker, { first: seed, count: 1, mutant: undefined, server })
+    const [again] = await workers.run(worker, { first: seed, count: 1, mutant: undefined, level })
     tracesRechecked++
     if (again?.traceHash === traceHash) return
     const message = `trace ${traceHash}, and ${again?.traceHash} when run again`
@@ -142,7 +152,7 @@ export async function hunt(options: HuntOptions): Promise<HuntReport> {
         first: next,
         count: Math.min(seedsPerTask, first + count - next),
         mutant: undefined,
-        server,
+        level,
       }
       next += task.count
       for (const outcome of await workers.run(worker, task)) {

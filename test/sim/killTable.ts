@@ -1,6 +1,8 @@
 import { readFileSync, writeFileSync } from "node:fs"
+import { eventualMutants } from "./eventual/mutants.ts"
 import { type KillRecord, kills } from "./kills.ts"
 import type { Mutant } from "./mutants/mutant.ts"
+import { mutants } from "./mutants/registry.ts"
 
 /** One mutant's part of the report that `npm run mutants -- --json` prints. */
 export interface Kill {
@@ -10,22 +12,32 @@ export interface Kill {
   readonly invariant: string | undefined
 }
 
-const begin = "<!-- kills: begin -->"
-const end = "<!-- kills: end -->"
+/** Each has a table of its own in README.md, between two comments of this name. */
+const tables: ReadonlyArray<{ readonly name: string; readonly mutants: ReadonlyArray<Mutant> }> = [
+  { name: "kills", mutants },
+  { name: "eventual kills", mutants: eventualMutants },
+]
 
 /**
- * Writes what a search has found beside what earlier ones did: into kills.ts, from which the tests take their seeds, and as a table into README.md.
+ * Writes what a search has found beside what earlier ones did: into kills.ts, from which the tests take their seeds, and as tables into README.md.
  */
-export function writeKills(mutants: ReadonlyArray<Mutant>, found: ReadonlyArray<Kill>): void {
+export function writeKills(found: ReadonlyArray<Kill>): void {
   const records = new Map(Object.entries(kills))
   for (const { mutant, seed, seedsTried, invariant } of found) {
     records.set(mutant, { seed, seedsTried, invariant })
   }
-  const present = mutants.flatMap((mutant) => {
-    const record = records.get(mutant.name)
-    return record === undefined ? [] : [{ mutant, record }]
-  })
-  const lines = present.map(({ mutant, record }) => `  ${mutant.name}: ${literalOf(record)},`)
+  const lines: Array<string> = []
+  const readme = `${import.meta.dir}/README.md`
+  let text = readFileSync(readme, "utf8")
+  for (const { name, mutants: own } of tables) {
+    const present = own.flatMap((mutant) => {
+      const record = records.get(mutant.name)
+      return record === undefined ? [] : [{ mutant, record }]
+    })
+    for (const { mutant, record } of present) lines.push(`  ${mutant.name}: ${literalOf(record)},`)
+    text = withTable(text, name, present)
+  }
+  writeFileSync(readme, text)
   writeFileSync(
     `${import.meta.dir}/kills.ts`,
     `/** What the last search for a seed that kills a mutant came to. */
@@ -42,11 +54,17 @@ ${lines.join("\n")}
 }
 `,
   )
-  const readme = `${import.meta.dir}/README.md`
-  const text = readFileSync(readme, "utf8")
+}
+
+function withTable(
+  text: string,
+  name: string,
+  present: ReadonlyArray<{ readonly mutant: Mutant; readonly record: KillRecord }>,
+): string {
+  const [begin, end] = [`<!-- ${name}: begin -->`, `<!-- ${name}: end -->`]
   const [before, rest] = text.split(begin)
   const after = rest?.split(end)[1]
-  if (before === undefined || after === undefined) throw new Error("README.md has no kill table")
+  if (before === undefined || after === undefined) throw new Error(`README.md has no ${name}`)
   const rows = present.map(({ mutant, record }) => rowOf(mutant, record))
   const killed = present.filter(({ record }) => record.seed !== undefined).length
   const table = [
@@ -56,7 +74,7 @@ ${lines.join("\n")}
     "|---|---|---|---|---|",
     ...rows,
   ]
-  writeFileSync(readme, `${before}${begin}\n${table.join("\n")}\n${end}${after}`)
+  return `${before}${begin}\n${table.join("\n")}\n${end}${after}`
 }
 
 function literalOf({ seed, seedsTried, invariant }: KillRecord): string {

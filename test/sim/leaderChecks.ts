@@ -1,5 +1,6 @@
 import type { JournalGroup } from "../../src/journal/group.ts"
 import type { Membership } from "../../src/raft/membership.ts"
+import type { ReadIndexResponse } from "../../src/raft/message.ts"
 import { firstTerm } from "../../src/server/apply.ts"
 import type { Replica } from "../../src/server/replica.ts"
 import type { LogIndex, NodeId, RangeId, ReplicaId, Term } from "../../src/types.ts"
@@ -10,8 +11,7 @@ import { Violation } from "./violation.ts"
 /** Another node, as far as these checks look at it. */
 interface Peer {
   readonly durability: Durability
-  /** The term of the range's lease that it holds by its own clocks; 0 = it has none. */
-  leaseTerm(range: RangeId): Term
+  readonly leases: { termOf(range: RangeId): Term }
   /** What the replica has applied; `undefined` = it does not run now. */
   appliedIndexOf(range: RangeId, replica: ReplicaId): LogIndex | undefined
 }
@@ -25,6 +25,8 @@ interface Seen {
   readonly term: Term
   commit: LogIndex
   membership: Membership
+  /** At the end of the turn before. */
+  earlier: Membership
 }
 
 type Sets = ReadonlyArray<ReadonlyArray<ReplicaId>>
@@ -37,6 +39,8 @@ type Sets = ReadonlyArray<ReadonlyArray<ReplicaId>>
  *   made is led without: in that term nobody ever votes for another.
  * - What it commits is durable on such majorities, and no replica without it could still be elected.
  * - What it believes a voter to hold is durable there: looked at whenever it commits.
+ * - What a replica acknowledges is handed to the disk in the term that it acknowledges it in: the leader of a later one may have cut it off before.
+ * - An index that it gives to a follower rests on a majority that has followed it since the question.
  */
 export class LeaderChecks {
   private readonly node: NodeId
@@ -60,7 +64,7 @@ export class LeaderChecks {
     if (seen === undefined || seen.term !== term) {
       this.checkVotes(replica)
       this.checkOtherLeases(range, term)
-      this.seen.set(range, { term, commit: commitIndex, membership })
+      this.seen.set(range, { term, commit: commitIndex, membership, earlier: membership })
       return
     }
     if (commitIndex > seen.commit) {
@@ -73,7 +77,52 @@ export class LeaderChecks {
       this.checkMatches(replica)
       seen.commit = commitIndex
     }
+    seen.earlier = seen.membership
     seen.membership = membership
+  }
+
+  /** Looks at what the replica hands out to be written, in all the lives that it has here. */
+  listen(replica: Replica): void {
+    const begin = replica.begin.bind(replica)
+    replica.begin = (machine, raft) => {
+      begin(machine, raft)
+      this.listenTo(replica.range, raft)
+    }
+    const restart = replica.restart.bind(replica)
+    replica.restart = (raft) => {
+      restart(raft)
+      this.listenTo(replica.range, raft)
+    }
+    this.listenTo(replica.range, replica.raft)
+  }
+
+  private listenTo(range: RangeId, raft: Replica["raft"]): void {
+    const ready = raft.ready.bind(raft)
+    raft.ready = () => {
+      const result = ready()
+      // Who campaigns cuts nothing off.
+      const campaigns = (raft as unknown as { readonly vote: ReplicaId }).vote === raft.id
+      for (const message of result.messagesAfterPersist) {
+        if (message._tag !== "AppendResponse" || !message.accepted || campaigns) continue
+        const { term, index } = message
+        if (term === raft.term) continue
+        const what = `acknowledges entry ${index} of r${range} in term ${term}`
+        this.fail("durability", `${what}, which it has left before that is written`)
+      }
+      return result
+    }
+  }
+
+  /** A follower asked at that time, and is given an index: nobody else was elected before it asked. */
+  gaveIndex(range: RangeId, { from: leader, term }: ReadIndexResponse, askedAt: number): void {
+    const seen = this.seen.get(range)
+    if (seen === undefined || seen.term !== term) return
+    const { echoes } = this.world.observer
+    // The turn that answers may also have entered another membership after it.
+    for (const membership of [seen.membership, seen.earlier]) {
+      if (echoes.isFollowed(range, { term, leader }, membership, askedAt)) return
+    }
+    this.fail("linearizability", `gives an index of r${range} that no majority has confirmed`)
   }
 
   private checkVotes({ raft, range }: Replica): void {
@@ -93,7 +142,7 @@ export class LeaderChecks {
     for (const [node, { checks }] of this.world.nodes) {
       if (node === this.node) continue
       // An election may also come to its end after the next one has.
-      const leaseTerm = checks.leaseTerm(range)
+      const leaseTerm = checks.leases.termOf(range)
       if (leaseTerm === 0 || leaseTerm > term) continue
       this.fail("lease", `is elected in term ${term} of r${range} while n${node} has a lease`)
     }

@@ -4,12 +4,17 @@
  * survives. Seeds in whose world the mutant cannot show (`shows`) are passed over, and count as tried. With `--stale` it looks only for those whose recorded
  * seed no longer kills them.
  *
+ * `npm run mutants -- eventual` with the same options: those of eventual mode (eventual/mutants.ts).
+ *
  * `npm run mutants -- engine [--from S] [--only WORDS] [--json]`: the same for the mutants of the storage engine (test/lsm/mutants.ts), with
  * `table: [{mutant, killedBy, detail}]`.
  */
 import { parseArgs } from "node:util"
 import { runEngineMutants } from "../lsm/mutants.ts"
-import { freshSeed, Workers } from "./hunt.ts"
+import { eventualMutants } from "./eventual/mutants.ts"
+import { parametersOf as eventualParametersOf } from "./eventual/parameters.ts"
+import { runEventualSeed } from "./eventual/world.ts"
+import { freshSeed, type Level, Workers } from "./hunt.ts"
 import { kills } from "./kills.ts"
 import { type Kill, writeKills } from "./killTable.ts"
 import { type Mutant, shownBy } from "./mutants/mutant.ts"
@@ -21,7 +26,19 @@ const seedsUsual = 5_000
 const seedsPerTask = 5
 const engineSeeds = 4
 
+function isEventual(mutant: Mutant): boolean {
+  return eventualMutants.includes(mutant)
+}
+
+function run(mutant: Mutant, options: { readonly seed: number; readonly isPlanted: boolean }) {
+  const { seed, isPlanted } = options
+  const planted = { seed, ...(isPlanted ? { mutant } : {}) }
+  return isEventual(mutant) ? runEventualSeed(planted) : runSeed(planted)
+}
+
 function mayShow(mutant: Mutant, seed: number): boolean {
+  const ofEventual = eventualMutants.find(({ name }) => name === mutant.name)
+  if (ofEventual !== undefined) return ofEventual.showsIn?.(eventualParametersOf(seed)) !== false
   return mutant.shows?.(parametersOf(seed)) !== false
 }
 
@@ -29,8 +46,8 @@ function mayShow(mutant: Mutant, seed: number): boolean {
 function isStale(mutant: Mutant): boolean {
   const seed = kills[mutant.name]?.seed
   if (seed === undefined) return true
-  const isShown = shownBy(mutant, runSeed({ seed, mutant }).violation)
-  return !isShown || runSeed({ seed }).violation !== undefined
+  const isShown = shownBy(mutant, run(mutant, { seed, isPlanted: true }).violation)
+  return !isShown || run(mutant, { seed, isPlanted: false }).violation !== undefined
 }
 
 /** Looks at seeds from `first` on, in order, until one kills. */
@@ -49,11 +66,12 @@ async function search(
       let count = 0
       while (count < seedsPerTask && next + count < limit && mayShow(mutant, next + count)) count++
       if (count === 0) continue
-      const task = { first: next, count, mutant: mutant.name }
+      const level: Level | undefined = isEventual(mutant) ? "eventual" : undefined
+      const task = { first: next, count, mutant: mutant.name, level }
       next += count
       for (const { seed, violation } of await workers.run(worker, task)) {
         if (violation === undefined || !shownBy(mutant, violation)) continue
-        if (runSeed({ seed }).violation === undefined) {
+        if (run(mutant, { seed, isPlanted: false }).violation === undefined) {
           killers.push({ seed, invariant: violation.invariant })
           break
         }
@@ -91,7 +109,8 @@ async function main(): Promise<number> {
   }
   const seedsMax = values.seeds === undefined ? seedsUsual : Number(values.seeds)
   const names = values.only?.split(",")
-  const named = mutants.filter(({ name }) => names === undefined || names.includes(name))
+  const of = positionals[0] === "eventual" ? eventualMutants : mutants
+  const named = of.filter(({ name }) => names === undefined || names.includes(name))
   const chosen = values.stale === true ? named.filter(isStale) : named
   console.error(`up to ${seedsMax} seeds from ${first} for each of ${chosen.length} mutants`)
   const workers = new Workers(2)
@@ -99,6 +118,8 @@ async function main(): Promise<number> {
   for (const mutant of chosen) {
     const kill = await search(workers, mutant, { first, seedsMax })
     table.push(kill)
+    // A search takes hours: what it has found so far is kept.
+    writeKills(table)
     const outcome =
       kill.seed === undefined
         ? "survives"
@@ -106,7 +127,6 @@ async function main(): Promise<number> {
     console.error(`${mutant.name} ${mutant.title}: ${outcome}`)
   }
   workers.stop()
-  writeKills(mutants, table)
   const killed = table.filter(({ seed }) => seed !== undefined).length
   const report = { total: table.length, killed, table }
   if (values.json) console.log(JSON.stringify(report))

@@ -42,7 +42,8 @@ interface Sample {
 
 /**
  * Links between nodes, one per direction. A message is lost, delayed, repeated (maybe seconds later) and overtaken as the seed's
- * parameters say; a link that is cut loses everything until it heals. Messages that are under way when a link is cut still arrive.
+ * parameters say; a link that is cut loses everything until it heals. Messages that are under way when a link is cut still arrive. A link that is held
+ * loses nothing, and delivers it late.
  */
 export class Network {
   dropped = 0
@@ -53,6 +54,8 @@ export class Network {
   private readonly prng: Prng
   /** Cuts in force, by link. */
   private readonly cuts = new Map<number, number>()
+  /** Links that hold back what is on its way, how often they were told to, and what they hold. */
+  private readonly holds = new Map<number, { count: number; readonly held: Array<() => void> }>()
   /** When the last message sent on a link arrives, to keep order where the seed asks for it. */
   private readonly lastArrival = new Map<number, number>()
   /** By receiver: samples of what has arrived lately, the oldest overwritten; what is frequent does not push out what is seldom. */
@@ -78,6 +81,23 @@ export class Network {
     this.cuts.set(link, Math.max(0, (this.cuts.get(link) ?? 0) - 1))
   }
 
+  /** What is on its way in one direction waits, as behind a connection that stands still, until as many calls of `release`. */
+  hold(from: NodeId, to: NodeId): void {
+    const link = linkOf(from, to)
+    const known = this.holds.get(link)
+    if (known === undefined) this.holds.set(link, { count: 1, held: [] })
+    else known.count++
+  }
+
+  /** All that waited arrives now, in the order in which it would have. */
+  release(from: NodeId, to: NodeId): void {
+    const link = linkOf(from, to)
+    const known = this.holds.get(link)
+    if (known === undefined || --known.count > 0) return
+    this.holds.delete(link)
+    for (const arrive of known.held) arrive()
+  }
+
   /** Adds to the share of messages lost; 0 ends it. */
   setExtraLoss(share: number): void {
     this.extraLoss = share
@@ -88,6 +108,9 @@ export class Network {
     this.cuts.clear()
     this.extraLoss = 0
     this.perfect = true
+    const holds = [...this.holds.values()]
+    this.holds.clear()
+    for (const { held } of holds) for (const arrive of held) arrive()
   }
 
   /** Some of what a node has received before comes to it once more: out of earlier terms, lives and memberships. */
@@ -172,11 +195,16 @@ export class Network {
     to: NodeId,
     carried: PeerMessage | Uint8Array,
   ): void {
-    this.world.schedule(time, () => {
+    const arrive = () => {
       this.delivered++
       const message = carried instanceof Uint8Array ? decodePeerMessage(carried) : carried
       this.keep(to, message, { from, carried })
       this.world.deliver(from, to, message)
+    }
+    this.world.schedule(time, () => {
+      const known = this.holds.get(linkOf(from, to))
+      if (known === undefined) arrive()
+      else known.held.push(arrive)
     })
   }
 

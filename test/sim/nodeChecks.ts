@@ -9,6 +9,7 @@ import type { ClockReading, StoreLoop } from "../../src/server/storeLoop.ts"
 import type { LogIndex, NodeId, RangeId, ReplicaId, Term } from "../../src/types.ts"
 import { Durability } from "./durability.ts"
 import { LeaderChecks } from "./leaderChecks.ts"
+import { LeaseChecks } from "./leaseChecks.ts"
 import type { Observer } from "./observer.ts"
 import type { Trace } from "./trace.ts"
 import { Violation } from "./violation.ts"
@@ -38,7 +39,7 @@ export interface CheckedWorld {
   readonly now: number
   readonly trace: Trace
   readonly observer: Observer
-  readonly parameters: { readonly settings: Pick<StoreSettings, "leaseMs"> }
+  readonly parameters: { readonly settings: Pick<StoreSettings, "leaseMs" | "voteSilenceMs"> }
   readonly nodes: ReadonlyMap<NodeId, CheckedNode>
   /** The node has begun to lead a group. */
   elected(node: NodeId): void
@@ -47,6 +48,7 @@ export interface CheckedWorld {
 /** What is checked of one node at every step, without a part in what it does. */
 export class NodeChecks {
   readonly durability: Durability
+  readonly leases: LeaseChecks
   private readonly leaders: LeaderChecks
   private readonly node: CheckedNode
   private readonly world: CheckedWorld
@@ -65,6 +67,7 @@ export class NodeChecks {
   constructor(node: CheckedNode, world: CheckedWorld) {
     this.node = node
     this.world = world
+    this.leases = new LeaseChecks(node, world)
     this.leaders = new LeaderChecks(node.id, world)
     this.durability = new Durability({
       node: `n${node.id}`,
@@ -87,6 +90,7 @@ export class NodeChecks {
 
   stopped(): void {
     this.leading.clear()
+    this.leases.stopped()
     this.leaders.stopped()
     this.present.clear()
     this.truncated.clear()
@@ -121,6 +125,7 @@ export class NodeChecks {
       this.durability.checkRecovered({ range, replica, appliedIndex, appliedTerm, log })
     }
     this.durability.tap(loop.storage.journal)
+    this.leases.recovered(loop)
     this.isListening = true
     for (const replica of loop.replicas.values()) this.opened(replica)
     this.notePlaces(loop)
@@ -139,6 +144,7 @@ export class NodeChecks {
     // Handles given out before the tap are tapped too.
     this.durability.tapGroup(range, machine.replica, log)
     this.observeMachine(replica)
+    this.leaders.listen(replica)
     const replaceMachine = replica.replaceMachine.bind(replica)
     replica.replaceMachine = (next) => {
       replaceMachine(next)
@@ -222,7 +228,7 @@ export class NodeChecks {
     this.noteGone(loop)
     if (this.truncated.size > 0) this.noteTruncated(loop)
     if (this.placesChanged) this.notePlaces(loop)
-    this.checkLeases()
+    this.leases.check(this.leading.keys())
   }
 
   /** A membership that is no longer in the log is no longer in force. */
@@ -262,36 +268,10 @@ export class NodeChecks {
     this.world.observer.checkTiling()
   }
 
-  /** No two valid leases at one instant. */
-  private checkLeases(): void {
-    const { world, node } = this
-    if (world.parameters.settings.leaseMs === 0) return
-    for (const range of this.leading.keys()) {
-      if (!node.checks.hasLease(range)) continue
-      for (const other of world.nodes.values()) {
-        if (other === node || !other.checks.hasLease(range)) continue
-        this.fail("lease", `has a lease of r${range} while n${other.id} has one`)
-      }
-    }
-  }
-
-  /** Whether the node holds a valid lease of the range by its own clocks. */
-  hasLease(range: RangeId): boolean {
-    return this.leaseTerm(range) > 0
-  }
-
   /** What a replica has applied; `undefined` = it does not run here now. */
   appliedIndexOf(range: RangeId, replica: ReplicaId): LogIndex | undefined {
     const machine = this.present.get(range)?.machine
     return machine?.replica === replica ? machine.appliedIndex : undefined
-  }
-
-  /** The term of a valid lease; 0 = there is none. */
-  leaseTerm(range: RangeId): Term {
-    if (!this.leading.has(range)) return 0
-    const raft = this.present.get(range)?.raft
-    const { monotonicMs, wallMs } = this.node.clock()
-    return raft?.leaseHolds(monotonicMs, wallMs) === true ? raft.term : 0
   }
 
   sent(loop: StoreLoop, message: PeerMessage): void {
@@ -300,7 +280,19 @@ export class NodeChecks {
     const group = { range, replica: raft.from }
     if (raft._tag === "AppendResponse" && raft.accepted) {
       const inEngine = loop.replicas.get(range)?.machine.appliedIndex ?? 0
-      this.durability.checkAppendAcknowledged(group, raft, inEngine)
+      const entryTerm = this.world.observer.ledTerm(range, raft.term, raft.index)
+      this.durability.checkAppendAcknowledged(group, raft, { inEngine, entryTerm })
+    } else if (raft._tag === "AppendRequest") {
+      this.world.observer.led(range, raft)
+    } else if (raft._tag === "ReadIndexRequest") {
+      this.world.observer.floors.asked(raft.session, raft.context, this.world.now)
+    } else if (raft._tag === "HeartbeatResponse") {
+      this.world.observer.echoes.said(range, raft, this.world.now)
+    } else if (raft._tag === "ReadIndexResponse") {
+      const { session, context, index } = raft
+      const since = this.world.observer.floors.askedAt(session, context)
+      this.world.observer.floors.check({ node: this.node.id, range, index, since })
+      this.leaders.gaveIndex(range, raft, since)
     } else if (raft._tag === "VoteResponse" && raft.granted && !raft.preVote) {
       if (raft.from <= (this.removed.get(range) ?? 0)) {
         this.fail("removed", `votes as replica ${raft.from} of r${range}, which was removed`)

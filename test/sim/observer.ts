@@ -1,6 +1,7 @@
 import type { JournalGroup, LoggedEntry } from "../../src/journal/group.ts"
 import { compareBytes, equalBytes } from "../../src/lib/bytes.ts"
 import { crc32 } from "../../src/lib/checksum.ts"
+import type { AppendRequest } from "../../src/raft/message.ts"
 import type { AppliedEntry } from "../../src/server/apply.ts"
 import { contains } from "../../src/server/descriptors.ts"
 import { membershipOf } from "../../src/server/membershipOf.ts"
@@ -15,6 +16,7 @@ import type {
   Term,
 } from "../../src/types.ts"
 import type { LogListener } from "./durability.ts"
+import { Echoes } from "./echoes.ts"
 import { Effects } from "./effects.ts"
 import { ReadFloors } from "./readFloors.ts"
 import { Violation } from "./violation.ts"
@@ -36,6 +38,8 @@ class RangeRecord {
   >()
   /** By term and voter. */
   readonly votes = new Map<number, ReplicaId>()
+  /** By term and index: the term of the entry that the leader of that term has sent. */
+  readonly led = new Map<number, Term>()
   highestApplied: LogIndex = 0
   /** As far as it was applied anywhere: descriptors by the index from which on they hold, in order. */
   readonly descriptors: Array<{ readonly index: LogIndex; readonly descriptor: RangeDescriptor }> =
@@ -62,6 +66,7 @@ export class Observer implements LogListener {
   elections = 0
   applied = 0
   readonly floors = new ReadFloors()
+  readonly echoes = new Echoes()
   readonly effects = new Effects()
   private readonly ranges = new Map<RangeId, RangeRecord>()
 
@@ -152,6 +157,19 @@ export class Observer implements LogListener {
         )
       }
     }
+  }
+
+  /** The leader of `term` sends these entries, and the one before them. */
+  led(range: RangeId, request: AppendRequest): void {
+    const { led } = this.record(range)
+    const { term, previousIndex, previousTerm, entries } = request
+    led.set(term * indexLimit + previousIndex, previousTerm)
+    for (const entry of entries) led.set(term * indexLimit + entry.index, entry.term)
+  }
+
+  /** The term of the entry that the leader of `term` has at `index`; `undefined` = it has sent none. */
+  ledTerm(range: RangeId, term: Term, index: LogIndex): Term | undefined {
+    return this.record(range).led.get(term * indexLimit + index)
   }
 
   voted(range: RangeId, replica: ReplicaId, term: Term, vote: ReplicaId): void {

@@ -38,6 +38,8 @@ export const faultKinds = [
   "cutPair",
   "isolate",
   "halves",
+  "island",
+  "hold",
   "crash",
   "kill",
   "pause",
@@ -61,6 +63,8 @@ export interface FaultParameters {
   readonly weights: ReadonlyArray<readonly [FaultKind, number]>
   readonly durationMinUs: number
   readonly durationMaxUs: number
+  /** An election begins this long after a leader was last heard, at the earliest. */
+  readonly electionUs: number
   /** Share of faults of one node that choose a leader. */
   readonly leaderShare: number
   /** Share of new leaders that a fault strikes at once. */
@@ -150,10 +154,13 @@ export interface Parameters {
   readonly scatter: ScatterParameters | undefined
 }
 
-export function drawParameters(prng: Prng): Parameters {
+/** `scatterShare`: of seeds in which all nodes' journals are damaged, of those without other damage. */
+export function drawParameters(prng: Prng, scatterShare = usualScatterShare): Parameters {
   const nodes = prng.chance(0.75) ? 3 : 5
   const drawn = drawChurn(prng)
-  const faults = drawFaults(prng, nodes)
+  const settings = withoutBacklog(drawSettings(prng))
+  const electionUs = settings.electionTicksMin * settings.tickMs * 1000
+  const faults = { ...drawFaults(prng, nodes), electionUs }
   // A node that damage or a wipe has taken must leave a majority everywhere.
   const mayLose = faults.flippedNode !== undefined || faults.wipedNode !== undefined
   const churn = mayLose ? { ...drawn, votersMin: 3 } : drawn
@@ -162,7 +169,7 @@ export function drawParameters(prng: Prng): Parameters {
     spareNodes: churn.rate === 0 ? 0 : prng.int(0, 2),
     defaultRanges: prng.pick(nodes === 3 ? [1, 1, 2, 4] : [1, 1, 2]),
     idleRanges: prng.chance(0.2),
-    settings: withoutBacklog(drawSettings(prng)),
+    settings,
     network: drawNetwork(prng),
     disk: drawDisk(prng),
     faults,
@@ -180,8 +187,7 @@ export function drawParameters(prng: Prng): Parameters {
   return { ...parameters, churn: { ...churn, votersMin: 3 }, scatter }
 }
 
-/** Share of seeds in which all nodes' journals are damaged, of those without other damage. */
-const scatterShare = 0.12
+const usualScatterShare = 0.12
 
 function drawScatter(prng: Prng): ScatterParameters {
   return {
@@ -229,6 +235,8 @@ function drawSettings(prng: Prng): StoreSettings {
     maxAppendBytes: buggified(prng, [1, 1, 200, 2000], d.maxAppendBytes),
     maxCommittedBytes: buggified(prng, [1, 300, 3000], d.maxCommittedBytes),
     maxUncommittedBytes: buggified(prng, [1, 4096, 65_536], d.maxUncommittedBytes),
+    // Below a few entries one is taken a heartbeat, and a backlog outlasts the run.
+    maxUnappliedBytes: buggified(prng, [4096, 65_536], d.maxUnappliedBytes),
     commandsPerEntry: buggified(prng, [1, 2, 8], d.commandsPerEntry),
     entryBytes: buggified(prng, [1, 1024], d.entryBytes),
     inboxMessages: buggified(prng, [16, 64, 256], d.inboxMessages),
@@ -334,7 +342,7 @@ const rareKinds: Partial<Record<FaultKind, number>> = {
   wipe: 0.3,
 }
 
-function drawFaults(prng: Prng, nodes: number): FaultParameters {
+function drawFaults(prng: Prng, nodes: number): Omit<FaultParameters, "electionUs"> {
   const flippedNode = prng.chance(0.25) ? prng.int(1, nodes) : undefined
   const isWiped = flippedNode === undefined && prng.chance(0.15)
   const wipedNode = isWiped ? prng.int(1, nodes) : undefined

@@ -23,6 +23,8 @@ export interface CurrentRead {
  */
 export class ReadFloors {
   private readonly ranges = new Map<RangeId, Rises>()
+  /** When followers asked for an index, by session and context of the question. */
+  private readonly questions = new Map<string, number>()
 
   applied(range: RangeId, index: LogIndex, now: number): void {
     let rises = this.ranges.get(range)
@@ -35,6 +37,17 @@ export class ReadFloors {
     if (index <= (indexes[last] ?? 0)) return
     times.push(now)
     indexes.push(index)
+  }
+
+  /** A follower asks its leader for an index that is no older than now. */
+  asked(session: number, context: number, now: number): void {
+    const name = `${session}/${context}`
+    if (!this.questions.has(name)) this.questions.set(name, now)
+  }
+
+  /** When a follower asked that; 0 = it is not known. */
+  askedAt(session: number, context: number): number {
+    return this.questions.get(`${session}/${context}`) ?? 0
   }
 
   /** Throws `Violation` when the read is older than it may be. */

@@ -2,6 +2,7 @@ import { recordTypes } from "../../src/journal/format.ts"
 import type { Prng } from "../../src/lib/prng.ts"
 import type { Lsn, NodeId } from "../../src/types.ts"
 import { type Place, records } from "../server/journalRecords.ts"
+import type { SimulatedDisk } from "./simulatedDisk.ts"
 import type { Ending, SimulatedNode } from "./simulatedNode.ts"
 import type { Trace } from "./trace.ts"
 
@@ -92,11 +93,20 @@ export class ScatteredDamage {
  * Up to where the journal will be known to have been durable, whatever else befalls it. What nothing behind it states to be durable cannot be told from a torn
  * tail: the last batch, for as long as it is the last. The statement of the last one may go with a power loss itself, and so may those that hold no record.
  */
-function surelyStated(places: ReadonlyArray<Place>): Lsn {
+export function surelyStated(places: ReadonlyArray<Place>): Lsn {
   const lastLsn = places.at(-1)?.endLsn ?? 0
   return places.reduce(
     (stated, place) => (place.endLsn < lastLsn ? Math.max(stated, place.statedLsn) : stated),
     0,
+  )
+}
+
+/** Whether damage at this place of a journal could not be told from a torn tail, so that the node would forget what it acknowledged last. */
+export function looksTorn(disk: SimulatedDisk, path: string, offset: number): boolean {
+  const places = records(disk)
+  const durableLsn = surelyStated(places)
+  return places.some(
+    (place) => place.path === path && place.endLsn > durableLsn && offset >= place.batchStart,
   )
 }
 

@@ -98,6 +98,9 @@ export class SimulatedNode {
   private monotonicOffsetMs = 0
   /** What the monotonic clock showed when the machine fell asleep. */
   private asleepSinceMs: number | undefined
+  /** When the machine last woke, and when its wall clock was last set back. */
+  private wokeAtUs = Number.NEGATIVE_INFINITY
+  private setBackAtUs = Number.NEGATIVE_INFINITY
   /** Number of this life; what belongs to an earlier one is void. */
   life = 0
   private pausedBy = 0
@@ -291,23 +294,28 @@ export class SimulatedNode {
     this.turnsWait = this.prng.chance(0.5)
   }
 
-  /** The monotonic clock stands still until the pause ends. */
+  /** The monotonic clock stands still until the pause ends; it goes on where the wall clock has just gone back (`jumpClock`). */
   sleep(): void {
+    if (this.world.now - this.setBackAtUs < clocksApartUs) return
     this.asleepSinceMs ??= this.clock().monotonicMs
   }
 
   /**
-   * Back by as much as the machine sleeps, both clocks would agree that no time has passed: leases rest on that not happening (raft/lease.ts). So while it sleeps
-   * it jumps forward only.
+   * Back by as much as the machine sleeps, both clocks would agree that no time has passed: leases rest on that not happening (raft/lease.ts). So while it sleeps,
+   * and for a while after that, it jumps forward only.
    */
   jumpClock(byMs: number): void {
-    this.wallSkewMs += this.asleepSinceMs === undefined ? byMs : Math.abs(byMs)
+    const { now } = this.world
+    const hasSlept = this.asleepSinceMs !== undefined || now - this.wokeAtUs < clocksApartUs
+    if (byMs < 0 && !hasSlept) this.setBackAtUs = now
+    this.wallSkewMs += hasSlept ? Math.abs(byMs) : byMs
   }
 
   private wake(): void {
     const { asleepSinceMs } = this
     this.asleepSinceMs = undefined
     if (asleepSinceMs === undefined) return
+    this.wokeAtUs = this.world.now
     this.monotonicOffsetMs -= this.clock().monotonicMs - asleepSinceMs
   }
 
@@ -557,6 +565,9 @@ export class SimulatedNode {
     return new Violation("assertion", `n${this.id} ${what}: ${name}: ${message}${detail}`, error)
   }
 }
+
+/** Sleep of a machine and a wall clock set back are further apart than any lease lasts. */
+const clocksApartUs = 2_000_000
 
 /** No single write or job takes longer: what began before healing ends soon after it. */
 const diskDelayMaxUs = 2_000_000

@@ -16,6 +16,11 @@
  * - `staleRead`: a read of a replica goes backwards, or is behind the floor that it names
  * - `counter`: a counter is not the sum of its distinct adds
  * - `expiry`: a key is gone sooner or later than its expiry, or half of an atomic batch is seen
+ * - `lostWrite`: eventual mode lost a write that was acknowledged and that nobody has covered (5, 6)
+ * - `resurrection`: what was covered, deleted or has expired shows again
+ * - `falseSibling`: a value shows beside one whose writer had seen it
+ * - `session`: a read of as many owners as overlap with a write misses it
+ * - `divergence`: after healing, owners hold other bytes than each other, or somebody keeps what is not his
  * - `undecided`: the check of a key ran out of its budget
  * - `value`: a read returned bytes or a version that no write made
  * - `liveness`: after healing, every group elects, commits and converges in bounded time; no node turns for ever and does nothing
@@ -37,6 +42,11 @@ export type Invariant =
   | "staleRead"
   | "counter"
   | "expiry"
+  | "lostWrite"
+  | "resurrection"
+  | "falseSibling"
+  | "session"
+  | "divergence"
   | "undecided"
   | "value"
   | "liveness"

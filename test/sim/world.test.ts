@@ -1,4 +1,6 @@
 import { expect, test } from "bun:test"
+import { Prng } from "../../src/lib/prng.ts"
+import { eventualMutants } from "./eventual/mutants.ts"
 import { freshSeed, Workers } from "./hunt.ts"
 import { kills } from "./kills.ts"
 import { type Mutant, shownBy } from "./mutants/mutant.ts"
@@ -9,10 +11,13 @@ import { runSeed } from "./world.ts"
 /** Seeds that once found something. */
 const regressionSeeds = [
   8, 13, 20, 26, 52, 61, 69, 371, 1005, 1106, 11367, 21970, 348112448887, 793435453379,
-  700000000490, 710000001865, 21660, 9050, 9360, 20698,
+  700000000490, 710000001865, 21660, 9050, 9360, 20698, 730000003099, 740000005143, 740000006368,
 ]
 
-const freshCount = 60
+/** Seeds that once found something when all nodes of every seed were damaged; that a group waited for its operator counts too. */
+const scatteredSeeds = [69, 70, 138, 145, 288]
+
+const freshCount = 24
 
 function failures(outcomes: ReadonlyArray<Outcome>): ReadonlyArray<string> {
   return outcomes.flatMap(({ seed, violation }) =>
@@ -24,6 +29,12 @@ function failures(outcomes: ReadonlyArray<Outcome>): ReadonlyArray<string> {
 
 test("seeds that once failed pass", () => {
   expect(failures(regressionSeeds.map((seed) => runSeed({ seed })))).toEqual([])
+})
+
+test("disjoint damage to all nodes that once stranded a group does so no more", () => {
+  const outcomes = scatteredSeeds.map((seed) => runSeed({ seed, scatterShare: 1 }))
+  expect(failures(outcomes)).toEqual([])
+  expect(outcomes.filter(({ isStranded }) => isStranded)).toEqual([])
 })
 
 test("fresh seeds pass, with enough work and faults in each", async () => {
@@ -50,15 +61,15 @@ test("fresh seeds pass, with enough work and faults in each", async () => {
   })
 }, 120_000)
 
-/** No seed has been found yet that kills these: what they break, the simulator does not check. */
-const survivors: ReadonlyArray<string> = ["AG", "BE", "BG"]
+const eventualNames = new Set(eventualMutants.map(({ name }) => name))
 
-test("every mutant has a seed that kills it, but those that are named", () => {
+test("every mutant has a seed that kills it", () => {
   const names = mutants.map(({ name }) => name)
-  expect(Object.keys(kills)).toEqual(names)
+  const known = Object.keys(kills).filter((name) => !eventualNames.has(name))
+  expect(known).toEqual(names)
   expect(new Set(names).size).toBe(names.length)
   expect(names.length).toBeGreaterThanOrEqual(42)
-  expect(names.filter((name) => kills[name]?.seed === undefined)).toEqual([...survivors])
+  expect(names.filter((name) => kills[name]?.seed === undefined)).toEqual([])
 })
 
 /** Many mutants have the same killer: what it comes to without one is looked at once. */
@@ -80,7 +91,10 @@ function killerOf(mutant: Mutant, first: number): number | undefined {
   return undefined
 }
 
-for (const mutant of mutants) {
+/** Another choice each time: `npm run mutants -- --stale` looks at all of them. */
+const chosen = new Prng(freshSeed()).shuffle([...mutants]).slice(0, 24)
+
+for (const mutant of chosen) {
   const seed = kills[mutant.name]?.seed
   if (seed === undefined) continue
   test(`a seed finds that ${mutant.title}`, () => {

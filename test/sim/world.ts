@@ -55,6 +55,8 @@ export interface WorldOptions {
   readonly mutant?: Mutant | undefined
   /** Hears every event of the trace. */
   readonly write?: (line: string) => void
+  /** Share of seeds with damage to all nodes; the usual one if left out. */
+  readonly scatterShare?: number
 }
 
 /** What came of a run. */
@@ -69,6 +71,8 @@ export interface Outcome {
   readonly faults: number
   readonly elections: number
   readonly crashes: number
+  /** It ended because some group waits for an operator, after damage to all nodes. */
+  readonly isStranded: boolean
 }
 
 export class World {
@@ -90,6 +94,8 @@ export class World {
   private readonly queue = new EventQueue()
   private readonly seed: number
   private readonly plant: Mutant["plant"]
+  /** What a group that waits for an operator kept from coming about. */
+  private strandedBy: string | undefined
   /** Of the safety phase, fixed when it ends. */
   private counted: { operations: number; faults: number; seconds: number } | undefined
 
@@ -100,7 +106,7 @@ export class World {
     this.Disk = options.mutant?.Disk ?? SimulatedDisk
     this.trace = new Trace(options.write)
     const root = new Prng(options.seed)
-    this.parameters = drawParameters(root.fork())
+    this.parameters = drawParameters(root.fork(), options.scatterShare)
     const { nodes, spareNodes, defaultRanges, idleRanges } = this.parameters
     const { network, workload, churn, faults } = this.parameters
     this.nodeIds = Array.from({ length: nodes + spareNodes }, (_, i) => i + 1)
@@ -241,6 +247,7 @@ export class World {
       faults: counted.faults,
       elections: this.observer.elections,
       crashes: this.faults.crashes,
+      isStranded: this.strandedBy !== undefined,
     }
   }
 
@@ -337,7 +344,10 @@ export class World {
     const limit = this.now + livenessBoundUs
     while (!condition()) {
       if (this.now >= limit) {
-        if (this.isStranded()) throw new Stranded()
+        if (this.hasStranded()) {
+          this.strandedBy = what
+          throw new Stranded()
+        }
         throw new Violation("liveness", `within ${livenessBoundUs / 1e6} s of healing: ${what}`)
       }
       this.runUntil(this.now + pollUs)
@@ -348,7 +358,7 @@ export class World {
    * After damage to all nodes some group may wait for its operator, which is loud and answers nothing wrong: the only one that still has what another one misses
    * may be the one that nobody may elect, because of what it misses itself.
    */
-  private isStranded(): boolean {
+  private hasStranded(): boolean {
     if (this.scattered === undefined) return false
     return [...this.nodes.values()].some(({ loop }) =>
       [...(loop?.replicas.values() ?? [])].some(({ log }) => log.voteFloor !== undefined),

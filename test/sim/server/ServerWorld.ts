@@ -190,6 +190,7 @@ export class ServerWorld {
       faults: counted.faults,
       elections: this.observer.elections,
       crashes: this.faults.crashes,
+      isStranded: false,
     }
   }
 

@@ -1,0 +1,44 @@
+import { recordTypes } from "../../../src/journal/format.ts"
+import type { Prng } from "../../../src/lib/prng.ts"
+import { eventualTree } from "../../../src/server/engineKeys.ts"
+import { eventualLog } from "../../../src/server/eventualStore.ts"
+import { fragmentsOf } from "../../lsm/maintained.ts"
+import { records } from "../../server/journalRecords.ts"
+import { surelyStated } from "../scatteredDamage.ts"
+import type { SimulatedDisk } from "../simulatedDisk.ts"
+
+/** Damage to what the eventual half of a node has on its disk. */
+
+/** Paths of its tables, the largest first. */
+export function eventualTables(disk: SimulatedDisk): ReadonlyArray<string> {
+  const sizes = new Map<number, number>()
+  for (const { fileNumber, sizeBytes, lower } of fragmentsOf(disk)) {
+    if (lower[0] === eventualTree) sizes.set(fileNumber, sizeBytes)
+  }
+  return [...sizes]
+    .sort(([, left], [, right]) => right - left)
+    .map(([fileNumber]) => `engine/${String(fileNumber).padStart(8, "0")}.table`)
+    .filter((path) => disk.exists(path))
+}
+
+/** Flips a bit in the first block of a table. */
+export function damageTable(disk: SimulatedDisk, path: string): void {
+  disk.corrupt(path, 24, 1)
+}
+
+/** Flips a bit in entries of its log, but for those whose loss could not be told from a torn tail; returns how many there were to choose from. */
+export function damageLog(disk: SimulatedDisk, prng: Prng, share: number): number {
+  const places = records(disk)
+  const durableLsn = surelyStated(places)
+  const entries = places.filter(
+    ({ range, type, endLsn }) =>
+      endLsn <= durableLsn &&
+      // The lower half of it is all that is shown.
+      range === eventualLog.range % 2 ** 32 &&
+      (type === recordTypes.append || type === recordTypes.rewrite),
+  )
+  for (const { path, start, end } of entries) {
+    if (prng.chance(share)) disk.corrupt(path, prng.int(start + 8, end - 1), 1)
+  }
+  return entries.length
+}
