@@ -1,5 +1,6 @@
 import { benchCaches } from "./Caches.ts"
 import { benchEngine } from "./Engine.ts"
+import { benchEventual } from "./Eventual.ts"
 import { benchFailover } from "./Failover.ts"
 import { benchIdleGroups } from "./IdleGroups.ts"
 import { benchSim } from "./Sim.ts"
@@ -8,6 +9,7 @@ import { benchStrong } from "./Strong.ts"
 
 /**
  * `npm run bench -- strong [--json] [--seconds N] [--skip-peers] [--spread]`: Kvorum and etcd in the same run.
+ * `npm run bench -- eventual [--json] [--seconds N] [--skip-peers]`: Kvorum and Redis in the same run.
  * `npm run bench -- sim [--seeds N] [--json]`: simulated cluster hours per CPU-minute.
  * `npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]`: the storage engine and RocksDB in the same run.
  * `npm run bench -- failover [--json] [--rounds N] [--histories DIR]`: for how long nothing can be written when a node fails.
@@ -23,6 +25,8 @@ const usage = [
   "    --spread       leaders on all nodes, in place of one",
   "    --seconds N    per put run (60); gets run a third of it",
   "    --skip-peers   measure Kvorum alone",
+  "npm run bench -- eventual [--json] [--seconds N] [--skip-peers]",
+  "    puts and gets at levels one and quorum on three nodes, then one Redis on the same machine",
   "npm run bench -- sim [--seeds N] [--json]",
   "    simulated cluster hours per CPU-minute (--seeds 800: fewer measure the compilers too)",
   "npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]",
@@ -86,6 +90,14 @@ switch (what) {
       json: options.json,
       withPeers: !options.skipPeers,
       spread: options.spread,
+      putSeconds: options.seconds,
+      getSeconds: Math.max(1, Math.round(options.seconds / 3)),
+    })
+    break
+  case "eventual":
+    process.exitCode = await benchEventual({
+      json: options.json,
+      withPeers: !options.skipPeers,
       putSeconds: options.seconds,
       getSeconds: Math.max(1, Math.round(options.seconds / 3)),
     })
