@@ -43,7 +43,7 @@ export const stateBytesMax = 15 * 1024 * 1024
  *   4. Owners compare their trees (merkleTree.ts, fed by `forEachLiveDot`) and exchange what differs, both ways
  *      (exchange.ts, `mergeExchanged`). At the end of a complete exchange each adopts the other's clock.
  *   5. In the background `expireState` turns values past their time into deletes, and `pruneState` (pruning.ts) drops what old
- *      deletes and ended epochs leave behind, once every owner has seen it.
+ *      deletes and ended epochs (node/endings.ts) leave behind, once every owner has seen it.
  *
  * Invariants:
  *   - A dot is used for one write only: counters are durable before they leave, an actor that lost data never mints again.

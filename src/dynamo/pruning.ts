@@ -45,6 +45,43 @@ export function pruneState(state: Uint8Array, stable: Stability): Uint8Array | u
   }
 }
 
+/**
+ * Whether an owner with this clock may have something to prune in the state: a quick look, before all owners are asked. A set or counter always has, as long as anything is left of it to
+ * know beside its members.
+ */
+export function mayPrune(state: Uint8Array, clock: SlotClock): boolean {
+  const rule = ruleOf(state)
+  if (rule === "set" || rule === "flag") return setMayPrune(SetState.read(state), clock)
+  if (rule === "counter") {
+    return readCounterState(state).some(({ counter, since }) => counter === since)
+  }
+  let found = false
+  cursor.open(state)
+  while (!found && cursor.next()) found = cursor.deleted || namesEnded(cursor, clock)
+  return found
+}
+
+/** A vector that says no more than the members do needs nothing more. */
+function setMayPrune({ members, pending, vector }: SetState, clock: SlotClock): boolean {
+  if (!allCovered(vector, clock)) return false
+  if (members.length === 0 || pending.length > 0) return true
+  const needed = new VersionVector()
+  for (const { dots } of members) {
+    for (let i = 0; i < dots.length; i += 2) needed.add(dots[i], dots[i + 1])
+  }
+  return !needed.includes(vector)
+}
+
+function namesEnded(element: ElementCursor, clock: SlotClock): boolean {
+  const vector = new VersionVector()
+  element.joinContext(vector)
+  let found = false
+  vector.forEach((actor) => {
+    found ||= clock.hasEnded(actor)
+  })
+  return found
+}
+
 function pruneElements(state: Uint8Array, stable: SlotClock): Uint8Array | undefined {
   const kept = new ByteWriter(state.length)
   const context = new ByteWriter(64)

@@ -148,7 +148,7 @@ function mergeAll(
         count++
       }
     } else {
-      copySame()
+      copySame(seen)
       count++
     }
     if (order <= 0) more = here.next()
@@ -163,9 +163,11 @@ function joinContexts(cursor: ElementCursor, vector: VersionVector): void {
 
 /**
  * One write on both sides. The copies differ only where one side has deleted an expired value or pruned the context:
- * deleted wins, and contexts are joined, since a context pruned too early would let covered values back in.
+ * deleted wins, and contexts are joined, since a context pruned too early would let covered values back in. What was
+ * pruned here of an epoch that has ended stays away: else two owners that prune at different times would bring it back
+ * to each other for ever.
  */
-function copySame(): void {
+function copySame(seen: SeenDots | undefined): void {
   const length = here.end - here.start
   if (length === there.end - there.start) {
     let i = 0
@@ -179,8 +181,13 @@ function copySame(): void {
     () => `the dot ${describeDot(here.actor, here.counter)} stands for two writes`,
   )
   const context = new VersionVector()
+  const theirs = new VersionVector()
   here.joinContext(context)
-  there.joinContext(context)
+  there.joinContext(theirs)
+  theirs.forEach((actor, counter) => {
+    const isPruned = context.counterOf(actor) === 0 && seen?.hasEnded(actor) === true
+    if (!isPruned) context.add(actor, counter)
+  })
   contextOut.reset()
   context.write(contextOut)
   writeChanged(scratch, here, contextOut.bytes(), !bothLive)

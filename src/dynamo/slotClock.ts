@@ -38,6 +38,8 @@ export const runsMax = 256
 /** What merging asks of a slot's clock. */
 export interface SeenDots {
   contains(actor: Actor, counter: number): boolean
+  /** Whether an actor's epoch has ended and all of it is seen. */
+  hasEnded(actor: Actor): boolean
 }
 
 interface Entry {
@@ -257,13 +259,19 @@ export class SlotClock implements SeenDots {
     return clock
   }
 
+  /** `n1.1:4+6-9`, or nothing: no dot of it is seen, or its epoch has ended. */
+  describeActor(actor: Actor): string {
+    const entry = this.find(actor)
+    if (entry === undefined) return ""
+    const { base, runs } = entry
+    let text = describeDot(actor, base)
+    for (let i = 0; i < runs.length; i += 2) text += `+${runs[i]}-${runs[i + 1]}`
+    return text
+  }
+
   /** `n1.1:4+6-9 n2.1:7, n3 below 2`. */
   describe(): string {
-    const actors = this.entries.map(({ actor, base, runs }) => {
-      let text = describeDot(actor, base)
-      for (let i = 0; i < runs.length; i += 2) text += `+${runs[i]}-${runs[i + 1]}`
-      return text
-    })
+    const actors = this.entries.map(({ actor }) => this.describeActor(actor))
     const ended = this.ended.map(({ node, epoch }) => `n${node} below ${epoch}`)
     return [actors.join(" "), ...ended].join(", ")
   }

@@ -42,7 +42,7 @@ export class SlotClocks {
     const at = this.find(slot, actor)
     if (at >= 0) return counter <= this.cells[at + 1]
     const grown = this.grown.size === 0 ? undefined : this.grown.get(slot)
-    return grown === undefined ? this.hasEnded(slot, actor) : grown.contains(actor, counter)
+    return grown === undefined ? this.hasEndedIn(slot, actor) : grown.contains(actor, counter)
   }
 
   /** As `SlotClock.add`. */
@@ -168,7 +168,29 @@ export class SlotClocks {
     return -1
   }
 
-  private hasEnded(slot: Slot, actor: Actor): boolean {
+  /** Actors that have an entry of their own, in order. */
+  actors(slot: Slot): ReadonlyArray<Actor> {
+    const found: Array<Actor> = []
+    const take = (actor: Actor) => {
+      found.push(actor)
+    }
+    const grown = this.grown.get(slot)
+    if (grown !== undefined) grown.forEach(take, () => {})
+    else {
+      const start = slot * cellNumbers
+      for (let at = start; at < start + cellNumbers && this.cells[at] !== 0; at += 2) {
+        if (this.cells[at] > 0) found.push(this.cells[at])
+      }
+    }
+    return found
+  }
+
+  /** As `SlotClock.hasEnded`. */
+  hasEnded(slot: Slot, actor: Actor): boolean {
+    return this.grown.get(slot)?.hasEnded(actor) ?? this.hasEndedIn(slot, actor)
+  }
+
+  private hasEndedIn(slot: Slot, actor: Actor): boolean {
     const node: NodeId = nodeOf(actor)
     const at = this.find(slot, -node)
     return at >= 0 && epochOf(actor) < this.cells[at + 1]
@@ -186,6 +208,10 @@ export class SlotClockView implements SeenDots {
 
   contains(actor: Actor, counter: number): boolean {
     return this.clocks.contains(this.slot, actor, counter)
+  }
+
+  hasEnded(actor: Actor): boolean {
+    return this.clocks.hasEnded(this.slot, actor)
   }
 
   add(actor: Actor, counter: number): boolean {

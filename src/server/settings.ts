@@ -1,3 +1,4 @@
+import { endingDefaults } from "../dynamo/node/endings.ts"
 import type { EventualSettings } from "../dynamo/node/eventualNode.ts"
 import { exchangeDefaults } from "../dynamo/node/exchanges.ts"
 import { hintDefaults } from "../dynamo/node/hints.ts"
@@ -160,6 +161,7 @@ export const defaultSettings: StoreSettings = {
     exchange: exchangeDefaults,
     hints: hintDefaults,
     reap: reapDefaults,
+    endings: endingDefaults,
   },
 }
 

@@ -244,7 +244,8 @@ describe("a slot that is being refilled", () => {
     const { machine } = cluster.node(1).loop.eventual
     const slot = slotOf(utf8("a"))
     const body = new ByteWriter(16)
-    writeEnd(body, { namespace: siblings, slot, epoch: 9, counter: 3 })
+    const ringVersion = cluster.ring.version
+    writeEnd(body, { namespace: siblings, slot, epoch: 9, counter: 3, ringVersion })
     const message = new ByteWriter(16)
     message.u8(opCodes.tenureEnded)
     message.u32(body.length)

@@ -1,9 +1,12 @@
 import { describe, expect, test } from "bun:test"
 import { SetState } from "../../src/dynamo/crdt/set.ts"
+import { actorOf } from "../../src/dynamo/dot.ts"
 import { opCodes } from "../../src/dynamo/node/opCodes.ts"
 import type { EventualChange, EventualReply } from "../../src/dynamo/node/requests.ts"
+import { writeEnd } from "../../src/dynamo/node/tenures.ts"
 import { viewOf } from "../../src/dynamo/valueView.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
+import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { slotOf } from "../../src/lib/slot.ts"
 import { withNewcomer } from "../../src/topology/ringMembers.ts"
 import { newcomerOf, ringFrom } from "../topology/harness.ts"
@@ -163,6 +166,35 @@ describe("stand-ins", () => {
     }
     cluster.loses = () => false
     cluster.until("nothing is to be told", () => tenures.counts.ended === 0)
+  })
+
+  test("are not believed by an owner since then, which was given nothing of the tenure", () => {
+    const cluster = new EventualCluster(4)
+    cluster.pass(100)
+    const before = cluster.ring.version
+    cluster.join(5)
+    cluster.until("the ring rests", () => {
+      cluster.stepRing()
+      cluster.pass(200)
+      return cluster.isRingAtRest
+    })
+    const isNew = (each: string) =>
+      cluster.owners(each).includes(5) && cluster.ring.changedAt(slotOf(utf8(each))) > before
+    const key = Array.from({ length: 100 }, (_, i) => `key${i}`).find(isNew) as string
+    const slot = slotOf(utf8(key))
+    const { machine } = cluster.node(5).loop.eventual
+    const told = (ringVersion: number) => {
+      const body = new ByteWriter(16)
+      writeEnd(body, { namespace: siblings, slot, epoch: 9, counter: 3, ringVersion })
+      const message = new ByteWriter(16)
+      message.u8(opCodes.tenureEnded)
+      message.u32(body.length)
+      message.raw(body.bytes())
+      machine.receive(2, message.take())
+      return machine.owner.copyClock(siblings, slot).covers(actorOf(2, 9), 3)
+    }
+    expect(told(before)).toBe(false)
+    expect(told(cluster.ring.version)).toBe(true)
   })
 
   test("AP pitfall 10: hold no more for an owner than its budget, and lose nothing that was acknowledged over it", () => {

@@ -171,7 +171,7 @@ export class SetState {
       if (order >= 0) j++
     }
     this.members = merged
-    this.vector.join(other.vector)
+    this.joinUnlessPruned(other.vector, seen)
     for (const { value, context } of other.pending) {
       const index = SetState.search(this.pending, value)
       if (index >= 0) this.pending[index].context.join(context)
@@ -182,6 +182,14 @@ export class SetState {
       }
     }
     this.settle()
+  }
+
+  /** What was pruned here of an epoch that has ended stays away: else owners that prune at different times would bring it back to each other for ever. */
+  private joinUnlessPruned(vector: VersionVector, seen: SeenDots | undefined): void {
+    vector.forEach((actor, counter) => {
+      const isPruned = this.vector.counterOf(actor) === 0 && seen?.hasEnded(actor) === true
+      if (!isPruned) this.vector.add(actor, counter)
+    })
   }
 
   /** Carries out what removals wait here, and forgets those for which the vector speaks now. */

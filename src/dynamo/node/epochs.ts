@@ -15,9 +15,14 @@ export class Epochs {
     this.store = store
   }
 
-  next(): number {
+  /** The last one that was given out; 0: none. */
+  get last(): number {
     const last = this.store.get(key)
-    const epoch = Math.max(last === undefined ? 0 : loadU64(last, 0), this.store.epoch) + 1
+    return Math.max(last === undefined ? 0 : loadU64(last, 0), this.store.epoch)
+  }
+
+  next(): number {
+    const epoch = this.last + 1
     this.store.epoch = epoch
     const value = new Uint8Array(8)
     storeU64(value, 0, epoch)

@@ -3,6 +3,7 @@ import type { Prng } from "../../lib/prng.ts"
 import { slotOf } from "../../lib/slot.ts"
 import type { NamespaceId, NodeId, Slot } from "../../types.ts"
 import { Coordinators } from "./coordinators.ts"
+import { type EndingOptions, Endings } from "./endings.ts"
 import { Epochs } from "./epochs.ts"
 import type { EventualStatus } from "./eventualStatus.ts"
 import type { HandOverPort } from "./exchangeFills.ts"
@@ -41,6 +42,7 @@ export interface EventualSettings {
   readonly exchange: ExchangeOptions
   readonly hints: HintOptions
   readonly reap: ReapOptions
+  readonly endings: EndingOptions
 }
 
 export interface EventualNodeOptions {
@@ -71,7 +73,7 @@ export interface EventualNodeOptions {
  *   - formerSlots.ts: what it owned, and forgets when the present owners have it;
  *   - refills.ts: slots of which it has lost data, until it has again what the other owners have;
  *   - liveness.ts: who is up;
- *   - epochs.ts: numbers for the actors that mint here.
+ *   - epochs.ts: numbers for the actors that mint here; endings.ts: those that have ended leave the clocks.
  *
  * The store is a log and a memtable that change in one step; what leaves waits until what it speaks of is durable (gatedOutbox.ts). So after a crash nobody knows of
  * anything that this node has forgotten.
@@ -88,6 +90,7 @@ export class EventualNode implements NodeHost {
   readonly hints: Hints
   readonly tenures: Tenures
   readonly reaper: Reaper
+  readonly endings: Endings
   readonly formerSlots: FormerSlots
   readonly refills: Refills
   clock: NodeClock
@@ -145,6 +148,11 @@ export class EventualNode implements NodeHost {
     })
     this.reaper = new Reaper({
       ...{ host: this, owner: this.owner, options: settings.reap, owners: newOwners() },
+      firstId: prng.int(1, 2 ** 40),
+    })
+    this.endings = new Endings({
+      ...{ host: this, owner: this.owner, epochs: this.epochs, hints: this.hints },
+      ...{ tenures: this.tenures, options: settings.endings, owners: newOwners() },
       firstId: prng.int(1, 2 ** 40),
     })
     const standIn = new StandIns({ host: this, hints: this.hints, tenures: this.tenures, owners })
@@ -304,6 +312,9 @@ export class EventualNode implements NodeHost {
         return this.reaper.answer(from, body, opCodes.cover)
       case opCodes.cover:
         return this.formerSlots.receive(from, body)
+      case opCodes.endingWanted:
+      case opCodes.endingSaid:
+        return this.endings.receive(from, code, body)
       case opCodes.parting:
         return this.formerSlots.adopt(body)
       case opCodes.greeting:
@@ -342,6 +353,7 @@ export class EventualNode implements NodeHost {
       this.hints.tick()
       this.tenures.tick()
       this.reaper.tick()
+      this.endings.tick()
       this.formerSlots.tick()
     }
     this.greet()

@@ -28,4 +28,7 @@ export const opCodes = {
   cover: 35,
   /** A former owner's clock (formerSlots.ts). */
   parting: 36,
+  /** Which epochs have ended (endings.ts). */
+  endingWanted: 40,
+  endingSaid: 41,
 } as const

@@ -4,7 +4,7 @@ import { ByteWriter } from "../../lib/byteWriter.ts"
 import { loadU32, storeU32 } from "../../lib/littleEndian.ts"
 import { slotCount } from "../../lib/slot.ts"
 import type { NamespaceId, NodeId, Slot } from "../../types.ts"
-import { type Actor, actorOf } from "../dot.ts"
+import { type Actor, actorOf, nodeOf } from "../dot.ts"
 import { hasNews, mergeExchanged } from "../exchange.ts"
 import { addDots, forEachLiveDot, mergeStates, stateBytesMax } from "../keyState.ts"
 import { MerkleHash } from "../merkleHash.ts"
@@ -391,12 +391,24 @@ export class Owner implements OwnerTables {
     const tables = this.tables.get(namespace)
     const found: Array<Slot> = []
     if (tables === undefined) return found
-    const { epochs, clocks, tree } = tables
     for (let slot = 0; slot < slotCount; slot++) {
-      if (epochs[slot] > 0) continue
-      if (!clocks.isEmpty(slot) || tree.count(slot) > 0) found.push(slot)
+      if (tables.epochs[slot] === 0 && !tables.isEmpty(slot)) found.push(slot)
     }
     return found
+  }
+
+  /** Slots of a run that this node owns and of which anything was ever seen. */
+  forEachOwned(namespace: NamespaceId, start: Slot, visit: (slot: Slot) => void): void {
+    const tables = this.tables.get(namespace)
+    if (tables === undefined) return
+    for (let slot = start; slot < start + slotsPerRun; slot++) {
+      if (tables.epochs[slot] > 0 && !tables.clocks.isEmpty(slot)) visit(slot)
+    }
+  }
+
+  /** Whether anything is held of a slot, owned or not. */
+  holdsOf(namespace: NamespaceId, slot: Slot): boolean {
+    return this.tables.get(namespace)?.isEmpty(slot) === false
   }
 
   /** Forgets a slot that others own, keys and clock. */
@@ -428,6 +440,28 @@ export class Owner implements OwnerTables {
     const own = clocks.copy(slot)
     own.adopt(clock)
     clocks.set(slot, own)
+    this.logClock(namespace, slot)
+  }
+
+  /** Actors with entries of their own in the slot's clock, in order. */
+  actorsIn(namespace: NamespaceId, slot: Slot): ReadonlyArray<Actor> {
+    return this.tables.get(namespace)?.clocks.actors(slot) ?? []
+  }
+
+  /** Notes that epochs have ended: what is missing of the actors in `finals` is lost, and every dot of an epoch of a node below that in `below` is seen (endings.ts). */
+  end(
+    namespace: NamespaceId,
+    slot: Slot,
+    finals: ReadonlyMap<Actor, number>,
+    below: ReadonlyMap<NodeId, number>,
+  ): void {
+    const clock = this.copyClock(namespace, slot)
+    for (const [actor, counter] of finals) clock.closeLost(actor, counter)
+    for (const [node, epoch] of below) {
+      const ofNode = new Map([...finals].filter(([actor]) => nodeOf(actor) === node))
+      assert(clock.endBelow(node, epoch, ofNode), () => `n${node} below ${epoch} has gaps`)
+    }
+    this.tablesOf(namespace).clocks.set(slot, clock)
     this.logClock(namespace, slot)
   }
 

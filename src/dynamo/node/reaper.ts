@@ -3,8 +3,8 @@ import { ByteWriter } from "../../lib/byteWriter.ts"
 import { slotCount } from "../../lib/slot.ts"
 import type { MonotonicMs, NamespaceId, NodeId, Slot } from "../../types.ts"
 import { type Actor, readActor, writeActor } from "../dot.ts"
-import { expireState, forEachDot, forEachLiveDot } from "../keyState.ts"
-import { pruneState } from "../pruning.ts"
+import { expireState, forEachLiveDot } from "../keyState.ts"
+import { mayPrune, pruneState } from "../pruning.ts"
 import { SlotClock } from "../slotClock.ts"
 import { VersionVector } from "../versionVector.ts"
 import type { HeldSlots } from "./exchangeSource.ts"
@@ -58,7 +58,7 @@ const out = new ByteWriter(4096)
  *
  * The flow. One run of slots after another:
  *   1. Its keys are looked at. What has expired is written as a delete, under its own dot and context (keyState.ts).
- *   2. Slots with something that is older than the window, and that pruning could do away with, are asked about: each owner, old and new, says its clock, and how far it has
+ *   2. Slots with something that is older than the window, and that pruning could do away with by what is known here, are asked about: each owner, old and new, says its clock, and how far it has
  *      minted itself.
  *   3. When all have answered, what every one of them has without gaps goes (pruning.ts), by an explicit write. If one does not answer, or the ring has moved meanwhile, nothing goes.
  *
@@ -142,6 +142,7 @@ export class Reaper {
     const expired: Array<{ slot: Slot; key: Uint8Array; state: Uint8Array }> = []
     let { tombstones, siblings, keys } = this.pass
     const before = keys
+    let clock: { readonly slot: Slot; readonly of: SlotClock } | undefined
     const run = { start, slots: slotsPerRun }
     owner.forEachWithin(namespace, run, (slot, key, state, changedMs) => {
       if (owner.actorOf(namespace, slot) === undefined) return true
@@ -151,8 +152,11 @@ export class Reaper {
       else if (live > 1) siblings += live - 1
       const left = expireState(state, host.clock.wallMs)
       if (left !== state) expired.push({ slot, key: key.slice(), state: left })
-      const isOld = live < allDots(state) && host.clock.wallMs - changedMs >= options.windowMs
-      if (isOld && wanted[wanted.length - 1] !== slot) wanted.push(slot)
+      const isOld = host.clock.wallMs - changedMs >= options.windowMs
+      if (isOld && wanted[wanted.length - 1] !== slot) {
+        if (clock?.slot !== slot) clock = { slot, of: owner.copyClock(namespace, slot) }
+        if (mayPrune(state, clock.of)) wanted.push(slot)
+      }
       return true
     })
     for (const { slot, key, state } of expired) {
@@ -307,14 +311,6 @@ export class Reaper {
 function liveDots(state: Uint8Array): number {
   let count = 0
   forEachLiveDot(state, 0, () => {
-    count++
-  })
-  return count
-}
-
-function allDots(state: Uint8Array): number {
-  let count = 0
-  forEachDot(state, () => {
     count++
   })
   return count

@@ -85,9 +85,12 @@ export class ReplicaSide {
     if (copies === undefined || host.ring?.isOwner(slot, copies, host.node) !== true) return
     // It said that it holds the tenure's hints before it lost data; whoever has them still has to bring them first.
     if (host.isRefilling(slot)) return
+    const verdict = host.ring.verdictOf(slot, end.ringVersion)
+    if (verdict === "ahead") return
     const clock = owner.copyClock(namespace, slot)
     const actor = actorOfEnd(from, end)
-    if (!clock.covers(actor, counter)) {
+    // An owner since then: it was given nothing of the tenure, and what it has was brought by others.
+    if (verdict === "current" && !clock.covers(actor, counter)) {
       const told = new SlotClock()
       told.closeLost(actor, counter)
       owner.adopt(namespace, slot, told)

@@ -47,6 +47,11 @@ export class SlotTables {
     return clocks.sizeBytes + tree.sizeBytes + own
   }
 
+  /** Nothing was ever held of the slot, or all of it was forgotten. */
+  isEmpty(slot: Slot): boolean {
+    return this.clocks.isEmpty(slot) && this.tree.count(slot) === 0
+  }
+
   /** A hash of the slot's live values and its clock; the same object again and again. Sent: do not change. */
   digest(slot: Slot): { readonly low: number; readonly high: number } {
     const { sum, digests, tree } = this
@@ -85,7 +90,7 @@ export class SlotTables {
   writeRun(start: Slot, out: ByteWriter): void {
     out.u8(format)
     for (let slot = start; slot < start + slotsPerRun; slot++) {
-      const isEmpty = this.clocks.isEmpty(slot) && this.tree.count(slot) === 0
+      const isEmpty = this.isEmpty(slot)
       out.varint(2 * this.epochs[slot] + (isEmpty ? 0 : 1))
       if (isEmpty) continue
       part.reset()

@@ -44,12 +44,12 @@ const patienceMs = 1000
  * knows of that only while it keeps the hint. So once a hint of the slot has gone, the next write there begins another tenure, and the one before waits for the rest of its hints.
  *
  *     tenure := format u8 = 1 ‖ ring version varint ‖ counter varint ‖ flags u8 (1 broken, 2 ended) ‖ count u8 ‖ owed varint*        under the slot and the epoch (u32 BE); stored: do not change
- *     ended  := namespace varint ‖ slot varint ‖ epoch varint ‖ counter varint                                 sent, and sent back by who knows it now
+ *     ended  := namespace varint ‖ slot varint ‖ epoch varint ‖ counter varint ‖ ring version that it began by varint          sent, and sent back by who knows it now
  *
  * Invariants:
  * - a slot has one tenure at most that mints, and what it minted is held here, all of it; each has another epoch;
  * - the end is told only of a tenure of which every hint was delivered to every owner: of a slot whose owners have changed since it began nobody is told, for a new owner
- *   may have got only the last of its hints.
+ *   may have got only the last of its hints. For the same reason an owner that finds that the slot has changed since then says that it knows, and takes over nothing.
  */
 export class Tenures {
   private readonly host: NodeHost
@@ -94,6 +94,16 @@ export class Tenures {
     let lasting = 0
     for (const tenures of this.lasting.values()) lasting += tenures.length
     return { lasting, ended: this.ended.size }
+  }
+
+  /** By slot the first epoch of a tenure that is not over, or of which not all owners know how far it went. */
+  floors(namespace: NamespaceId): ReadonlyMap<Slot, number> {
+    const floors = new Map<Slot, number>()
+    const all = [...[...this.lasting.values()].flat(), ...this.ended.values()]
+    for (const { slot, epoch, namespace: of } of all) {
+      if (of === namespace) floors.set(slot, Math.min(epoch, floors.get(slot) ?? epoch))
+    }
+    return floors
   }
 
   /** The dot that `mint` gives next; begins a tenure if need be. */
@@ -214,21 +224,23 @@ export interface TenureEnd {
   readonly slot: Slot
   readonly epoch: number
   readonly counter: number
+  readonly ringVersion: RingVersion
 }
 
-export function writeEnd(to: ByteWriter, { namespace, slot, epoch, counter }: TenureEnd): void {
-  to.varint(namespace)
-  to.varint(slot)
-  to.varint(epoch)
-  to.varint(counter)
+export function writeEnd(to: ByteWriter, end: TenureEnd): void {
+  to.varint(end.namespace)
+  to.varint(end.slot)
+  to.varint(end.epoch)
+  to.varint(end.counter)
+  to.varint(end.ringVersion)
 }
 
 /** Throws `MalformedBytes`. */
 export function readEnd(body: ByteReader): TenureEnd {
   const [namespace, slot, epoch] = [body.varint(), body.varint(), body.varint()]
-  const counter = body.varint()
+  const [counter, ringVersion] = [body.varint(), body.varint()]
   body.end()
-  return { namespace, slot, epoch, counter }
+  return { namespace, slot, epoch, counter, ringVersion }
 }
 
 export function actorOfEnd(node: NodeId, { epoch }: TenureEnd): Actor {

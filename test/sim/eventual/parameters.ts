@@ -147,6 +147,8 @@ function settingsOf(prng: Prng, shortMs: number | undefined): StoreSettings {
         passMs: prng.pick([1000, 4000]),
         patienceMs: prng.pick([100, 2000]),
       },
+      // No message of these worlds is on its way for so long, and no request.
+      endings: { passMs: 1000, patienceMs: prng.pick([100, 2000]), quietMs: 6000 },
       exchange: {
         ...exchangeDefaults,
         passMs: prng.pick([1000, 4000]),
