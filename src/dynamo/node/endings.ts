@@ -229,15 +229,12 @@ export class Endings {
   }
 
   private say(namespace: NamespaceId, slots: ReadonlyArray<Slot>): ByteReader {
-    const { host, owner, hints, epochs } = this
+    const { owner, epochs } = this
     const floors = this.tenures.floors(namespace)
     out.reset()
     for (const slot of slots) {
       const actor = owner.actorOf(namespace, slot)
-      const isBusy =
-        hints.countOf(namespace, slot) > 0 ||
-        host.isRefilling(slot) ||
-        (actor === undefined && owner.holdsOf(namespace, slot))
+      const isBusy = this.isBusy(namespace, slot)
       const present = actor === undefined ? epochs.last + 1 : epochOf(actor)
       out.varint(slot)
       out.u8((isBusy ? flags.busy : 0) | (actor === undefined ? 0 : flags.owner))
@@ -249,6 +246,13 @@ export class Endings {
       out.patchU32(at, out.length - at - 4)
     }
     return new ByteReader(out.take())
+  }
+
+  /** It has hints of the slot, what is left of it as a former owner, or not yet again what it had. */
+  private isBusy(namespace: NamespaceId, slot: Slot): boolean {
+    const { host, owner, hints } = this
+    if (hints.countOf(namespace, slot) > 0 || host.isRefilling(slot)) return true
+    return owner.actorOf(namespace, slot) === undefined && owner.holdsOf(namespace, slot)
   }
 
   private answered(from: NodeId, body: ByteReader): void {
@@ -310,12 +314,20 @@ export class Endings {
     }
     const actors = [...finals.keys()]
     const text = describe(own, actors)
-    const agree = owners.every((node) => {
-      if (node === host.node) return true
-      const clock = asked.said.get(saidName(node, slot))?.clock
-      return clock !== undefined && describe(clock, actors) === text
-    })
-    return finals.size > 0 && agree ? { finals, below, text } : undefined
+    const clocks = owners
+      .filter((node) => node !== host.node)
+      .map((node) => asked.said.get(saidName(node, slot))?.clock)
+    if (finals.size === 0 || !this.agree(clocks, actors, text)) return undefined
+    return { finals, below, text }
+  }
+
+  /** Whether all these clocks have the same of some actors. */
+  private agree(
+    clocks: ReadonlyArray<SlotClock | undefined>,
+    actors: ReadonlyArray<Actor>,
+    text: string,
+  ): boolean {
+    return clocks.every((clock) => clock !== undefined && describe(clock, actors) === text)
   }
 }
 

@@ -38,6 +38,8 @@ export interface EventualParameters {
     readonly writeAcrossLoss: number
     /** A node is away for days. */
     readonly longAway: number
+    /** Nothing goes wrong for a while: hints are delivered, tenures end, and their epochs. */
+    readonly calm: number
     readonly ring: number
     readonly clock: number
     readonly full: number
@@ -93,6 +95,7 @@ export function parametersOf(seed: number): EventualParameters {
       start: prng.pick([0.05, 0.2]),
       writeAcrossLoss: off(prng, 0.4, 0.05),
       longAway: is("deletes") ? 0.04 : off(prng, 0.2, 0.02),
+      calm: is("standIns") ? 0.08 : is("ring") ? 0.04 : off(prng, 0.3, 0.04),
       ring: is("ring") ? 0.15 : off(prng, 0.1, 0.04),
       clock: is("clocks") ? 0.2 : off(prng, 0.2, 0.05),
       full: off(prng, 0.2, 0.03),
@@ -110,11 +113,13 @@ export function parametersOf(seed: number): EventualParameters {
 function withDamage(parameters: EventualParameters, prng: Prng): EventualParameters {
   const { namespaces, rates, settings } = parameters
   const engine = { ...settings.engine, blockCacheBytes: 0, scrubBytesPerSecond: 1_000_000 }
+  // Who lost what it sent may hear of it again as long as that is on its way: no message is so long, and no request.
+  const endings = { ...settings.eventual.endings, quietMs: 6000 }
   return {
     ...parameters,
     namespaces: namespaces.map((each) => ({ ...each, copies: Math.max(3, each.copies) })),
     rates: { ...rates, damage: prng.pick([0.02, 0.06]) },
-    settings: { ...settings, engine },
+    settings: { ...settings, engine, eventual: { ...settings.eventual, endings } },
   }
 }
 
@@ -147,8 +152,11 @@ function settingsOf(prng: Prng, shortMs: number | undefined): StoreSettings {
         passMs: prng.pick([1000, 4000]),
         patienceMs: prng.pick([100, 2000]),
       },
-      // No message of these worlds is on its way for so long, and no request.
-      endings: { passMs: 1000, patienceMs: prng.pick([100, 2000]), quietMs: 6000 },
+      endings: {
+        passMs: prng.pick([100, 1000]),
+        patienceMs: prng.pick([100, 2000]),
+        quietMs: prng.pick([0, 500]),
+      },
       exchange: {
         ...exchangeDefaults,
         passMs: prng.pick([1000, 4000]),

@@ -132,6 +132,7 @@ export class EventualWorld {
     if (prng.chance(rates.crash)) this.crash()
     if (prng.chance(rates.start)) this.startAll()
     if (prng.chance(rates.longAway)) this.longAway()
+    if (prng.chance(rates.calm)) this.calm()
     if (prng.chance(rates.ring)) this.changeRing()
     if (prng.chance(rates.clock)) this.moveClock()
     if (prng.chance(rates.full)) this.fill()
@@ -190,6 +191,17 @@ export class EventualWorld {
     this.checkWindow()
     cluster.leap(prng.int(1, 30) * dayMs)
     cluster.pass(prng.pick([200, 2000]))
+  }
+
+  private calm(): void {
+    const { prng, cluster } = this
+    cluster.cuts.clear()
+    this.startAll()
+    for (let i = prng.int(1, 10); i > 0; i--) {
+      cluster.stepRing()
+      cluster.tellAll()
+      cluster.pass(500)
+    }
   }
 
   private isolate(id: NodeId): void {
