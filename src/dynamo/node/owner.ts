@@ -356,12 +356,13 @@ export class Owner implements OwnerTables {
     before: Uint8Array | undefined,
     after: Uint8Array | undefined,
   ): void {
-    this.account(place, before, after)
+    // The store first: it may seal a full memtable before it takes this one, with tables that must not have it yet.
     if (after === undefined) this.store.delete(stored)
     else {
       this.stampChanged()
       this.store.put(stored, changedHead, after)
     }
+    this.account(place, before, after)
     this.tablesOf(place.namespace).changed(place.slot, this.store.mark)
   }
 
