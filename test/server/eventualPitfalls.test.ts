@@ -162,6 +162,36 @@ describe("hints", () => {
     ])
   })
 
+  test("AP pitfall 8: past their window, that have taken another write meanwhile, are not dropped by the word of who holds the first one only", () => {
+    const exchange = { ...base.exchange, bytesPerSecond: 0 }
+    const hints = { ...base.hints, windowMs: 1000 }
+    const cluster = new EventualCluster(4, { eventual: { ...base, hints, exchange } })
+    const [first, second, third] = cluster.owners("a") as [number, number, number]
+    const standIn = 10 - first - second - third
+    cluster.crash(third)
+    cluster.pass(1500)
+    written(cluster.write(first, place, put("one")))
+    expect(hintsLeft(cluster)).toBe(1)
+    // The hint grows old, and one owner says that it holds it.
+    cluster.loses = (from, to, message) =>
+      from === standIn && to === second && codesIn(message).includes(opCodes.hint)
+    cluster.pass(3000)
+    cluster.crash(first)
+    cluster.pass(1500)
+    expect(hintsLeft(cluster)).toBe(1)
+    const { receipt } = written(cluster.write(second, place, put("two")))
+    expect(receipt.standIns.map(({ node }) => node)).toEqual([standIn])
+    // The other one holds both. Only the two nodes that made up the level have the second write.
+    cluster.loses = () => false
+    cluster.pass(3000)
+    cluster.crash(second)
+    cluster.start(first)
+    cluster.start(third)
+    cluster.until("no hint is left", () => hintsLeft(cluster) === 0)
+    const { values } = seenIn(cluster.read(first, place), siblings, "a")
+    expect(values).toEqual(["one", "two"])
+  })
+
   test("AP pitfall 10: are brought to one that is back a few at a time, so many bytes a second, while requests are answered", () => {
     const [valueBytes, count, bytesPerSecond, inFlightMax] = [1000, 60, 10_000, 4]
     const hints = { ...base.hints, bytesPerSecond, inFlightMax }

@@ -84,7 +84,7 @@ export class Hints {
   private readonly sent = new Map<number, Sent>()
   /** By hint and owner: under way. */
   private readonly busy = new Set<string>()
-  /** By hint that is past the window: who holds it. */
+  /** By hint that is past the window: who holds it as it is now. */
   private readonly holders = new Map<string, Set<NodeId>>()
   private cursor: Uint8Array = kindInterval(keyKinds.hint).lower
   private allowance = 0
@@ -165,6 +165,8 @@ export class Hints {
     const sinceMs = known?.sinceMs ?? clock.wallMs
     const copies = Math.max(known?.copies ?? 0, hint.copies)
     this.replace(key, stored, { sinceMs, copies, owed, state })
+    // They hold what it was.
+    this.holders.delete(keyName(key))
     return true
   }
 
