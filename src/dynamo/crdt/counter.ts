@@ -33,8 +33,8 @@ export interface CounterEntry {
   readonly base: bigint
 }
 
-/** `outOfRange`: the actor's total would leave 64 bits. */
-export type CounterPut = "written" | "outOfRange"
+/** `outOfRange`: the actor's total would leave 64 bits. `contextAhead`: as in siblings.ts, or what was observed is not what the actor counted. */
+export type CounterPut = "written" | "outOfRange" | "contextAhead"
 
 /** The entries of a state; none for `undefined`. Throws `MalformedBytes` unless it is one, in its only form. */
 export function readCounterState(bytes: Uint8Array | undefined): Array<CounterEntry> {
@@ -106,8 +106,10 @@ export function deleteCounter(
   seen: SeenDots | undefined,
 ): CounterPut {
   const { actor, counter } = dot
+  const held = readCounterState(local)
   const deleted = readCounterState(observed).map(nothingLeft)
-  const entries = mergeEntries(readCounterState(local), deleted, seen)
+  if (deleted.some((entry) => isMadeUp(entry, dot, held))) return "contextAhead"
+  const entries = mergeEntries(held, deleted, seen)
   const own = entries.find((entry) => entry.actor === actor)
   assert(own === undefined || own.last < counter, () => `${describeDot(actor, counter)} is used`)
   // The dot of the delete stands in the entry of its actor, so that every replica can tell that it has the delete.
@@ -115,6 +117,16 @@ export function deleteCounter(
   const entry = own ?? { actor, counter, total: 0n, since: counter, base: 0n }
   write(out, withEntry(entries, { ...entry, last: counter }))
   return "written"
+}
+
+/** Whether an entry that a caller says to have read names dots that the writer has yet to mint, or another total than is held of the same dot. */
+function isMadeUp(
+  { actor, last, counter, total }: CounterEntry,
+  dot: NewDot,
+  held: ReadonlyArray<CounterEntry>,
+): boolean {
+  if (actor === dot.actor && last >= dot.counter) return true
+  return held.some((e) => e.actor === actor && e.counter === counter && e.total !== total)
 }
 
 function nothingLeft(entry: CounterEntry): CounterEntry {
