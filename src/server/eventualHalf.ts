@@ -156,7 +156,7 @@ export class EventualHalf {
     )
     const paths = [...new Set(damaged.map(({ path }) => path))]
     storage.whenFlushed(() => {
-      store.isHurt = false
+      store.mended()
       if (paths.length === 0) this.beginAgain()
       else storage.letGo(paths, () => this.beginAgain())
     })

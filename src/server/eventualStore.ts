@@ -71,7 +71,6 @@ export class EventualStore implements NodeStore {
   isHurt = false
   epoch: number
   private readonly applied: LogIndex
-  private isUnsure = false
   private mendedThrough = -1
 
   /** `seal`: of everything that the node's storage holds. */
@@ -113,20 +112,23 @@ export class EventualStore implements NodeStore {
     const isCut = group.firstIndex > applied + 1
     const hasHoles = group.firstMissing(Math.max(applied + 1, group.firstIndex)) !== undefined
     if (isCut || hasHoles || group.isUnsure) this.isHurt = true
-    if (group.isUnsure) {
-      // Nobody votes here, and nobody else has this log.
-      group.settle(group.hardState.term, { index: group.lastIndex, term })
-      group.mended()
-      this.isUnsure = true
-    }
     if (group.lastIndex < applied) group.resetTo(applied, term)
   }
 
   private readEpoch(): number {
     const known = this.group?.hardState.term ?? 0
-    return this.isUnsure || (this.group === undefined && this.isHurt)
-      ? known + epochsLostMax
-      : known
+    const isUnsure = this.group?.isUnsure ?? this.isHurt
+    return isUnsure ? known + epochsLostMax : known
+  }
+
+  /** What may be lost is noted for good: from here on the log counts as whole. Before that, a crash would leave a log that looks so, and no note. */
+  mended(): void {
+    const { group } = this
+    this.isHurt = false
+    if (group?.isUnsure !== true) return
+    // Nobody votes here, and nobody else has this log. With the doubt ends the reason to skip epochs: the one that was skipped to is durable with that.
+    group.settle(this.epoch, { index: group.lastIndex, term })
+    group.mended()
   }
 
   /** Puts again what the log holds beyond the engine. */

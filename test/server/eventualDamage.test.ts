@@ -6,9 +6,16 @@ import type { EventualReply } from "../../src/dynamo/node/requests.ts"
 import { writeEnd } from "../../src/dynamo/node/tenures.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
-import { slotOf } from "../../src/lib/slot.ts"
+import { slotCount, slotOf } from "../../src/lib/slot.ts"
 import { EventualCluster, namespaces, put, seenIn, siblings } from "./eventualCluster.ts"
-import { damageLog, damageTable, eventualTables, flushAll, untilWhole } from "./eventualDamage.ts"
+import {
+  damageEnd,
+  damageLog,
+  damageTable,
+  eventualTables,
+  flushAll,
+  untilWhole,
+} from "./eventualDamage.ts"
 import { unflushed } from "./loopCluster.ts"
 
 const keys = Array.from({ length: 60 }, (_, i) => `key${i}`)
@@ -98,6 +105,54 @@ describe("a node whose eventual half is damaged", () => {
     cluster.start(1)
     untilWhole(cluster)
     expectWhole(cluster)
+  })
+
+  describe("whose log has lost its end, nobody can tell how much, and that loses power again", () => {
+    /** Node 1 has started after the damage, and has ended nothing of what it does about it. */
+    function startedOnce(): EventualCluster {
+      const cluster = clusterOf(3, unflushed)
+      fill(cluster)
+      // The last batches are not damaged: without them nothing tells that there was more. They are not of this log.
+      for (const value of ["1", "2"]) {
+        cluster.pass(200)
+        cluster.put("strong", value)
+      }
+      cluster.pass(200)
+      cluster.crash(1)
+      const disk = cluster.disks.get(1)
+      if (disk === undefined) throw new Error("no disk")
+      expect(damageEnd(disk, 0.2)).toBeGreaterThan(10)
+      cluster.start(1)
+      expect(refilling(cluster, 1).slots).toBe(slotCount)
+      expect(cluster.node(1).loop.eventual.machine.store.epoch).toBeGreaterThan(2 ** 24)
+      return cluster
+    }
+
+    test("before the loss is noted for good, knows of it at the next start", () => {
+      const cluster = startedOnce()
+      for (let turn = 0; turn < 10; turn++) {
+        cluster.node(1).turn(10)
+        cluster.node(1).finishWrite()
+      }
+      expect(cluster.node(1).loop.storage.engine.flushedThrough).toBe(0)
+      cluster.restart(1)
+      expect(refilling(cluster, 1).slots).toBe(slotCount)
+      untilWhole(cluster)
+      expectWhole(cluster)
+    })
+
+    test("when it is noted, and before an epoch was begun, gives out none that was lost with the log", () => {
+      const cluster = startedOnce()
+      while (cluster.node(1).loop.storage.engine.flushedThrough === 0) cluster.pass(10)
+      cluster.restart(1)
+      untilWhole(cluster)
+      const { owner } = cluster.node(1).loop.eventual.machine
+      for (const key of keys) {
+        const actor = owner.actorOf(siblings, slotOf(utf8(key))) ?? 0
+        expect(epochOf(actor)).toBeGreaterThan(2 ** 24)
+      }
+      expectWhole(cluster)
+    })
   })
 
   test("is not alone: damage at different places of all owners loses nothing", () => {

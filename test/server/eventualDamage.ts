@@ -1,6 +1,6 @@
 import type { EventualCluster } from "./eventualCluster.ts"
 
-export { damageLog, damageTable, eventualTables } from "../sim/eventual/damage.ts"
+export { damageEnd, damageLog, damageTable, eventualTables } from "../sim/eventual/damage.ts"
 
 /** Brings all that nodes hold into tables. */
 export function flushAll(cluster: EventualCluster): void {

@@ -42,3 +42,18 @@ export function damageLog(disk: SimulatedDisk, prng: Prng, share: number): numbe
   }
   return entries.length
 }
+
+/** Makes the last batches of a journal unreadable, whole, but for those whose loss could not be told from a torn tail; returns how many records were in them. */
+export function damageEnd(disk: SimulatedDisk, share: number): number {
+  const places = records(disk)
+  const durableLsn = surelyStated(places)
+  const last = places
+    .slice(Math.floor(places.length * (1 - share)))
+    .filter(({ endLsn }) => endLsn <= durableLsn)
+  for (const { path, batchStart, start, end } of last) {
+    for (const at of [batchStart + 2, batchStart + 20, start + 2, start + 5, start + 20, end - 1]) {
+      disk.corrupt(path, at, 1)
+    }
+  }
+  return last.length
+}
