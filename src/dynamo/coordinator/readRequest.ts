@@ -43,6 +43,7 @@ export type ReadReply =
       readonly _tag: "read"
       /** `undefined`: nobody who answered has anything of the key. */
       readonly state: Uint8Array | undefined
+      /** Owners whose states are in it. */
       readonly answered: ReadonlyArray<NodeId>
       /** Owners that were sent `state`. */
       readonly repairs: ReadonlyArray<NodeId>
@@ -73,8 +74,9 @@ export class ReadRequest {
   /** By owner, of those that answered; until they are merged. */
   private states: Array<Uint8Array | undefined> = []
   private digests: Array<bigint> | undefined
-  /** The merged state. */
+  /** The merged state, and whose states are in it. */
   private state: Uint8Array | undefined
+  private merged = 0
   private asks = none
   private digestAsks = none
   private repairs = none
@@ -290,6 +292,7 @@ export class ReadRequest {
       if (other !== undefined) state = mergeStates(state, other)
     }
     this.state = state
+    this.merged = this.answered
     for (let i = 0; i < count; i++) {
       const bit = 1 << i
       if ((this.answered & bit) !== 0 && isSame(this.states[i], state)) this.held |= bit
@@ -342,7 +345,7 @@ export class ReadRequest {
 
   private show(): void {
     const { owners } = this.start.plan
-    const answered = nodesIn(owners, this.answered)
+    const answered = nodesIn(owners, this.merged)
     const repairs = this.repaired === 0 ? none : nodesIn(owners, this.repaired)
     this.phase = "replied"
     this.reply = { _tag: "read", state: this.state, answered, repairs }

@@ -238,6 +238,20 @@ describe("a read by digests", () => {
     })
   })
 
+  test("names those alone as having answered whose states are in what it shows", () => {
+    const request = reading("quorum")
+    const [state, other] = [stateOf(1), stateOf(2)]
+    expect(request.take()).toMatchObject({ asks: [1], digestAsks: [2] })
+    request.tick(10)
+    expect(request.take().asks).toEqual([3])
+    request.digestedBy(2, hash64(other), 11)
+    request.answeredBy(1, state, 12)
+    request.answeredBy(3, state, 13)
+    const { reply, repairs } = request.take()
+    expect(repairs).toEqual([2])
+    expect(reply).toMatchObject({ state, answered: [1, 3], repairs: [2] })
+  })
+
   test("asks for the state of any other digest, once", () => {
     const request = reading("quorum")
     request.take()
