@@ -91,7 +91,11 @@ export class NodeControl implements ControlShape {
   readonly directory = (): Directory => this.known.directory
   readonly led = (): ReadonlyArray<RangeDescriptor> => ledBy(this.self.id, this.options.ranges())
 
-  readonly ringReport = (): RingReport => this.options.ringReport()
+  /** A ring that is not kept would be forgotten at the next start: the steps of the ring count on it that nobody goes back. */
+  readonly ringReport = (): RingReport => {
+    const report = this.options.ringReport()
+    return { ...report, confirmed: Math.min(report.confirmed, this.known.keptRing) }
+  }
   readonly forget = (namespace: NamespaceId): boolean => this.options.forget(namespace)
 
   readonly odd = (): ReadonlyArray<OddReplica> => this.options.odd()

@@ -1,5 +1,5 @@
 import { type Disk, DiskError } from "../disk/disk.ts"
-import type { NodeId, RangeDescriptor } from "../types.ts"
+import type { NodeId, RangeDescriptor, RingVersion } from "../types.ts"
 import type { NamespaceInfo, NodeAddresses, RangeReport } from "../wire/answers.ts"
 import { defaultNamespace, systemNamespace } from "./bootstrap.ts"
 import {
@@ -62,6 +62,8 @@ export class NodeDirectory {
   private text: string
   /** What is on disk. */
   private keptText: string
+  /** The version of the ring on disk; 0: there is none. */
+  keptRing: RingVersion
   /** What takes data, as the doors ask for it with every request. */
   namespaces: ReadonlyArray<NamespaceInfo>
 
@@ -73,6 +75,7 @@ export class NodeDirectory {
     this.known = readDirectory(options.disk) ?? emptyDirectory
     this.text = JSON.stringify(directoryAsJson(this.known))
     this.keptText = this.text
+    this.keptRing = this.known.ring?.ring.version ?? 0
     this.namespaces = openNamespaces(this.known)
   }
 
@@ -127,14 +130,15 @@ export class NodeDirectory {
   }
 
   /**
-   * Writes the copy on disk if it is old. It is only a copy: when the disk is full, or gone, the node goes on, and the next call tries again. Returns
-   * why it could not be written.
+   * Writes the copy on disk if it is old. It is only a copy: when the disk is full, or gone, the node goes on, and the next call tries again; but
+   * a ring is not confirmed until then (NodeControl.ts). Returns why it could not be written.
    */
   keep(): string | undefined {
     if (this.keptText === this.text) return undefined
     try {
       keepDirectory(this.disk, this.known)
       this.keptText = this.text
+      this.keptRing = this.known.ring?.ring.version ?? 0
       return undefined
     } catch (error) {
       if (error instanceof DiskError) return error.message

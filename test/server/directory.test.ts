@@ -15,11 +15,13 @@ import {
   tilingOf,
 } from "../../src/server/directory.ts"
 import { keepDirectory, readDirectory } from "../../src/server/directoryCache.ts"
+import { NodeControl } from "../../src/server/NodeControl.ts"
 import { NodeDirectory } from "../../src/server/nodeDirectory.ts"
 import type { Ring } from "../../src/topology/ring.ts"
+import { withNewcomer } from "../../src/topology/ringMembers.ts"
 import type { RangeDescriptor } from "../../src/types.ts"
 import { SimulatedDisk } from "../sim/simulatedDisk.ts"
-import { ringOf } from "../topology/harness.ts"
+import { newcomerOf, ringFrom, ringOf } from "../topology/harness.ts"
 
 function range(
   id: number,
@@ -230,6 +232,28 @@ describe("the directory", () => {
     failing = false
     expect(known.keep()).toBeUndefined()
     expect(readDirectory(disk)).toEqual(sample)
+  })
+
+  test("a ring is confirmed as far as the copy on disk has it: by an older one nobody works again", () => {
+    const disk = new SimulatedDisk()
+    const create = disk.create.bind(disk)
+    const ring = ringRecord(ringFrom(withNewcomer(ringOf(3), newcomerOf(4), 16)))
+    const confirmed = ring.ring.version
+    const control = new NodeControl({
+      ...{ disk, self, founders: [], ringReport: () => ({ confirmed, filled: [] }) },
+      ...{ learnEventual: () => {}, learnRange: () => {}, warn: () => {} },
+    } as never)
+    control.learn(sample)
+    expect(control.ringReport().confirmed).toBe((sample.ring as RingRecord).ring.version)
+    disk.create = (path) => {
+      throw new DiskError({ reason: "no-space", path })
+    }
+    control.learn({ ...sample, ring })
+    expect(control.directory().ring).toBe(ring)
+    expect(control.ringReport().confirmed).toBeLessThan(confirmed)
+    disk.create = create
+    control.learn({ ...sample, ring })
+    expect(control.ringReport().confirmed).toBe(confirmed)
   })
 
   test("a cluster that is started again at other addresses is found there, whatever its records say; a record that changes is right", () => {
