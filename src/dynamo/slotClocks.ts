@@ -74,6 +74,12 @@ export class SlotClocks {
     return (this.grown.get(slot)?.baseOf(actor) ?? 0) + 1
   }
 
+  /** Whether the clock has dots of an actor beyond a gap. */
+  hasGaps(slot: Slot, actor: Actor): boolean {
+    const grown = this.grown.get(slot)
+    return grown !== undefined && grown.highest(actor) > grown.baseOf(actor)
+  }
+
   /** As `SlotClock.mint`. */
   mint(slot: Slot, actor: Actor): number {
     const at = this.find(slot, actor)

@@ -160,15 +160,13 @@ function mergeEntries(
 
 function mergeEntry(left: CounterEntry, right: CounterEntry): CounterEntry {
   const { actor } = left
-  const newer = left.counter >= right.counter ? left : right
+  // Two totals of one dot: a caller made one of them up while the other was on its way. All owners must take the same.
+  const isSame = left.counter === right.counter
+  const newer = (isSame ? left.total >= right.total : left.counter > right.counter) ? left : right
   const { counter, total } = newer
   // Equal since with another base: a counter begun again right after its last delete was reaped. Its entry is the newer.
   const deleted = left.since === right.since ? newer : left.since > right.since ? left : right
   const { since, base } = deleted
-  assert(
-    left.counter !== right.counter || left.total === right.total,
-    () => `the dot ${describeDot(actor, counter)} stands for two writes`,
-  )
   return { actor, last: Math.max(left.last, right.last), counter, total, since, base }
 }
 

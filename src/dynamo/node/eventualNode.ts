@@ -131,8 +131,11 @@ export class EventualNode implements NodeHost {
     this.requestsMax = settings.requestsMax
     this.lost = options.lost
     this.outbox = new GatedOutbox(() => store.durableMark)
-    this.owner = new Owner({ node, store, wallMs: () => this.clock.wallMs })
     this.epochs = new Epochs(store)
+    this.owner = new Owner({
+      ...{ node, store, wallMs: () => this.clock.wallMs },
+      nextEpoch: () => this.epochs.next(),
+    })
     this.liveness = new Liveness(options.clock.monotonicMs)
     const owners = newOwners()
     this.tenures = new Tenures({ host: this, epochs: this.epochs, owners })

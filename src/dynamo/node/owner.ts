@@ -88,6 +88,7 @@ export class Owner implements OwnerTables {
   private readonly node: NodeId
   private readonly store: NodeStore
   private readonly wallMs: () => number
+  private readonly nextEpoch: () => number
   private readonly tables = new Map<NamespaceId, SlotTables>()
   /** Slots of which clocks and trees are not kept while the log is replayed, since they are to begin again. */
   private readonly unreckoned = new Set<Slot>()
@@ -96,10 +97,12 @@ export class Owner implements OwnerTables {
     readonly node: NodeId
     readonly store: NodeStore
     readonly wallMs: () => number
+    readonly nextEpoch: () => number
   }) {
     this.node = options.node
     this.store = options.store
     this.wallMs = options.wallMs
+    this.nextEpoch = options.nextEpoch
   }
 
   // ---- Recovery
@@ -293,8 +296,7 @@ export class Owner implements OwnerTables {
     ) => Uint8Array | Refusal,
   ): Uint8Array | Refusal {
     const { namespace, slot } = place
-    const actor = this.actorOf(namespace, slot)
-    assert(actor !== undefined, () => `n${this.node} owns slot ${slot}`)
+    const actor = this.mintingActor(namespace, slot)
     const { clocks } = this.tablesOf(namespace)
     const stored = slotKey(keyKinds.data, place)
     const local = this.store.get(stored, changedBytes)
@@ -304,6 +306,19 @@ export class Owner implements OwnerTables {
     assert(clocks.mint(slot, actor) === counter, "nobody else mints meanwhile")
     this.put(place, stored, local, made)
     return made
+  }
+
+  /**
+   * As which this node mints in a slot that it owns. Where the clock knows of dots of this actor that it has not minted, it is another one from here on: a caller may have made up a context,
+   * and what he named has been taken in with the state that he wrote.
+   */
+  private mintingActor(namespace: NamespaceId, slot: Slot): Actor {
+    const actor = this.actorOf(namespace, slot)
+    assert(actor !== undefined, () => `n${this.node} owns slot ${slot}`)
+    if (!this.tablesOf(namespace).clocks.hasGaps(slot, actor)) return actor
+    const epoch = this.nextEpoch()
+    this.setEpoch(namespace, epoch, [slot, 1])
+    return actorOf(this.node, epoch)
   }
 
   merge(namespace: NamespaceId, slot: Slot, key: Uint8Array, incoming: Uint8Array): boolean {

@@ -157,7 +157,10 @@ export class MemoryNode implements NodeHost {
   }
 
   private newOwner(store: LoggedStore): Owner {
-    return new Owner({ node: this.node, store, wallMs: () => this.clock.wallMs })
+    const nextEpoch = () => {
+      throw new Error("nobody makes up contexts here")
+    }
+    return new Owner({ node: this.node, store, wallMs: () => this.clock.wallMs, nextEpoch })
   }
 
   private newRooms(): [GatedOutbox, Exchanges] {
