@@ -1,11 +1,13 @@
 import { describe, expect, test } from "bun:test"
 import { SetState } from "../../src/dynamo/crdt/set.ts"
-import { nodeOf } from "../../src/dynamo/dot.ts"
+import { actorOf, nodeOf } from "../../src/dynamo/dot.ts"
 import { ElementCursor } from "../../src/dynamo/elements.ts"
 import { opCodes } from "../../src/dynamo/node/opCodes.ts"
 import type { EventualReply } from "../../src/dynamo/node/requests.ts"
-import { VersionVector } from "../../src/dynamo/versionVector.ts"
-import { utf8 } from "../../src/lib/bytes.ts"
+import { putSibling } from "../../src/dynamo/siblings.ts"
+import { emptyVector, VersionVector } from "../../src/dynamo/versionVector.ts"
+import { toHex, utf8 } from "../../src/lib/bytes.ts"
+import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { slotOf } from "../../src/lib/slot.ts"
 import { add, codesIn, EventualCluster, put, seenIn, set, siblings } from "./eventualCluster.ts"
 import { damageTable, eventualTables, flushAll, untilWhole } from "./eventualDamage.ts"
@@ -13,7 +15,7 @@ import { damageTable, eventualTables, flushAll, untilWhole } from "./eventualDam
 const ids = [1, 2, 3, 4, 5]
 const slot = slotOf(utf8("a"))
 const windowMs = 1000
-const quietMs = 3000
+const quietMs = 1000
 
 function clusterOf(count: number): EventualCluster {
   const base = new EventualCluster(1).settings.eventual
@@ -171,6 +173,58 @@ describe("epochs that have ended", () => {
     cluster.loses = () => false
     cluster.until("they end", () => owners.every((id) => strangersAt(cluster, id).length === 0))
     expect(hinted()).toBe(0)
+  })
+
+  test("stay while their stand-in has more of them, and nothing is lost", () => {
+    const cluster = clusterOf(5)
+    const [place, other] = [
+      { namespace: siblings, key: "a" },
+      { namespace: siblings, key: "{a}b" },
+    ]
+    const owners = cluster.owners("a")
+    const standIn = ids.find((id) => !owners.includes(id)) as number
+    for (const owner of owners) cluster.crash(owner)
+    cluster.pass(1500)
+    written(cluster.write(standIn, place, put("one")))
+    written(cluster.write(standIn, other, put("two")))
+    const name = toHex(utf8("{a}b"))
+    cluster.loses = (from, _, message) =>
+      from === standIn && message._tag === "Eventual" && toHex(message.bytes).includes(name)
+    for (const owner of owners) cluster.start(owner)
+    cluster.until(
+      "the owners have the first write",
+      () => !cluster.held(siblings, "a").includes(""),
+    )
+    cluster.pass(5 * quietMs)
+    for (const id of owners) expect(strangersAt(cluster, id).length).toBe(1)
+    cluster.loses = () => false
+    cluster.until("they end", () => owners.every((id) => strangersAt(cluster, id).length === 0))
+    const read = cluster.read(owners[0] as number, other, "all")
+    expect(seenIn(read, siblings, "{a}b").values).toEqual(["two"])
+  })
+
+  test("stay while one owner has more of them than another, and nothing is lost", () => {
+    const cluster = clusterOf(5)
+    const owners = cluster.owners("a")
+    const [first, second, third] = owners as [number, number, number]
+    const other = ids.find((id) => !owners.includes(id)) as number
+    const take = (id: number, key: string, counter: number) => {
+      const out = new ByteWriter()
+      const dot = { actor: actorOf(other, 1), counter }
+      const rest = { context: emptyVector, stamp: 0, expiryMs: 0, value: utf8(`${counter}`) }
+      putSibling(out, undefined, { ...dot, ...rest })
+      half(cluster, id).owner.merge(siblings, slot, utf8(key), out.take())
+    }
+    cluster.pass(100)
+    cluster.loses = (_, __, message) => codesIn(message).includes(opCodes.exchange)
+    for (const id of [first, second, third]) take(id, "a", 1)
+    take(third, "{a}b", 2)
+    cluster.pass(5 * quietMs)
+    for (const id of owners) expect(strangersAt(cluster, id).length).toBe(1)
+    cluster.loses = () => false
+    cluster.until("they end", () => owners.every((id) => strangersAt(cluster, id).length === 0))
+    const read = cluster.read(first, { namespace: siblings, key: "{a}b" }, "all")
+    expect(seenIn(read, siblings, "{a}b").values).toEqual(["2"])
   })
 
   test("of a node that lost data end with what it had minted and nobody else has", () => {
