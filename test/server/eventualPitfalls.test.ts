@@ -192,6 +192,52 @@ describe("hints", () => {
     expect(values).toEqual(["one", "two"])
   })
 
+  /** A cluster of four in which one node holds a hint of `place` for an owner that is down. */
+  function withHint() {
+    const cluster = unmended(4)
+    const [first, second, third] = cluster.owners("a") as [number, number, number]
+    const standIn = 10 - first - second - third
+    cluster.crash(third)
+    cluster.pass(1500)
+    written(cluster.write(first, place, put("one"), { level: "all" }))
+    const hints = () => cluster.node(standIn).loop.eventual.machine.hints
+    expect(hints().count).toBe(1)
+    return { cluster, standIn, hints, absent: third }
+  }
+
+  test("outlive a start by an old directory, that knows nothing of their namespace yet", () => {
+    const { cluster, standIn, hints, absent } = withHint()
+    cluster.hears = () => false
+    cluster.restart(standIn)
+    cluster.node(standIn).loop.eventual.learn(cluster.ring, [])
+    cluster.pass(1000)
+    expect(hints().count).toBe(1)
+    cluster.hears = () => true
+    cluster.teach(standIn)
+    cluster.start(absent)
+    cluster.until("no hint is left", () => hints().count === 0)
+    expect(heldAlike(cluster)).toBe(true)
+  })
+
+  test("go with their namespace when that is dropped, and so do tenures, also after a restart", () => {
+    const cluster = unmended(4)
+    const owners = cluster.owners("a")
+    const standIn = [1, 2, 3, 4].find((id) => !owners.includes(id)) as number
+    for (const owner of owners) cluster.crash(owner)
+    cluster.pass(1500)
+    written(cluster.write(standIn, place, put("one"), { level: "one" }))
+    const machine = () => cluster.node(standIn).loop.eventual.machine
+    expect(machine().hints.count).toBe(1)
+    const { eventual } = cluster.node(standIn).loop
+    cluster.until("it is dropped", () => eventual.drop(siblings))
+    for (let start = 0; start < 2; start++) {
+      expect(machine().hints.count).toBe(0)
+      expect(machine().hints.owed()).toEqual([])
+      expect(machine().tenures.counts).toEqual({ lasting: 0, ended: 0 })
+      cluster.restart(standIn)
+    }
+  })
+
   test("AP pitfall 10: are brought to one that is back a few at a time, so many bytes a second, while requests are answered", () => {
     const [valueBytes, count, bytesPerSecond, inFlightMax] = [1000, 60, 10_000, 4]
     const hints = { ...base.hints, bytesPerSecond, inFlightMax }

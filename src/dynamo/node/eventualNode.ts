@@ -250,6 +250,7 @@ export class EventualNode implements NodeHost {
     if (known !== undefined) return known <= store.durableMark
     this.namespaces = new Map([...this.namespaces].filter(([id]) => id !== namespace))
     this.owner.drop(namespace)
+    this.hints.drop(namespace)
     this.dropped.set(namespace, store.mark)
     return false
   }

@@ -1,9 +1,18 @@
 import type { ByteReader } from "../../lib/byteReader.ts"
 import { equalBytes } from "../../lib/bytes.ts"
+import { slotCount } from "../../lib/slot.ts"
 import type { MonotonicMs, NamespaceId, NodeId, Slot } from "../../types.ts"
 import { mergeStates, stateBytesMax } from "../keyState.ts"
 import { decodeHint, encodeHint, type HintRecord } from "./hintRecord.ts"
-import { keyKinds, kindInterval, namespaceOfKey, slotKey, slotOfKey, userKeyOf } from "./keys.ts"
+import {
+  keyKinds,
+  kindInterval,
+  namespaceOfKey,
+  slotKey,
+  slotOfKey,
+  slotsInterval,
+  userKeyOf,
+} from "./keys.ts"
 import { opCodes } from "./opCodes.ts"
 import type { KeyPlace } from "./owner.ts"
 import type { NodeHost, OwnersView } from "./ports.ts"
@@ -170,6 +179,23 @@ export class Hints {
     return true
   }
 
+  /** Forgets all hints of a namespace that is being deleted. */
+  drop(namespace: NamespaceId): void {
+    const { store } = this.host
+    const all = { start: 0, slots: slotCount }
+    const { lower, upper } = slotsInterval(keyKinds.hint, namespace, all)
+    const slots = new Set<Slot>()
+    store.scan(lower, upper, (key, value) => {
+      slots.add(slotOfKey(key))
+      this.account(key, decodeHint(value), value.length, -1)
+      this.holders.delete(keyName(key))
+      return true
+    })
+    store.deleteRange(lower, upper)
+    for (const slot of slots) this.events.emptied(namespace, slot)
+    this.mark = store.mark
+  }
+
   private replace(key: Uint8Array, before: Uint8Array | undefined, after: HintRecord | undefined) {
     const { store } = this.host
     if (before !== undefined) this.account(key, decodeHint(before), before.length, -1)
@@ -242,9 +268,8 @@ export class Hints {
     const { host, options } = this
     const { ring, namespaces, node: self } = host
     const namespace = namespaces.get(namespaceOfKey(key))
-    if (ring === undefined) return
-    // Of a namespace that is no more.
-    if (namespace === undefined) return this.replace(key, value, undefined)
+    // This node may know less than when it took the hint: whoever drops a namespace says so (`drop`).
+    if (ring === undefined || namespace === undefined) return
     const hint = decodeHint(value)
     const slot = slotOfKey(key)
     ring.owners(slot, namespace.copies, this.owners)
