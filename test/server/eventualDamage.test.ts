@@ -272,6 +272,40 @@ describe("a slot that is being refilled", () => {
     expect(lines().filter((line) => line.startsWith("has lost"))).toEqual([])
   })
 
+  test("waits for its namespaces where the node began with a directory that is older than they are", () => {
+    const cluster = clusterOf(3)
+    fill(cluster)
+    flushAll(cluster)
+    const { disk } = cluster.node(1)
+    cluster.crash(1)
+    for (const path of eventualTables(disk)) damageTable(disk, path)
+    cluster.hears = () => false
+    cluster.start(1)
+    const half = () => cluster.node(1).loop.eventual
+    half().learn(cluster.ring, [])
+    cluster.pass(1000)
+    const slots = () => half().status().refilling.slots
+    expect(slots()).toBeGreaterThan(0)
+    cluster.hears = () => true
+    cluster.teach(1)
+    untilWhole(cluster)
+    expectWhole(cluster)
+  })
+
+  test("is not said to be lost where it is not this node's at all", () => {
+    const cluster = clusterOf(4)
+    fill(cluster)
+    flushAll(cluster)
+    const { disk } = cluster.node(1)
+    cluster.crash(1)
+    for (const path of eventualTables(disk)) damageTable(disk, path)
+    cluster.start(1)
+    untilWhole(cluster)
+    const { reports } = cluster.node(1)
+    expect(reports.filter((line) => line.includes("whole again")).length).toBe(1)
+    expect(reports.filter((line) => line.includes("have no other owner"))).toEqual([])
+  })
+
   test("is no source for a new owner", () => {
     const cluster = damagedCluster()
     cluster.join(4)

@@ -24,7 +24,7 @@ export interface RefillStatus {
 
 export interface WholeSlot {
   readonly slot: Slot
-  /** Nobody else owns it: what was lost here is gone. */
+  /** This node owns it, and nobody else does: what was lost here is gone. */
   readonly isAlone: boolean
 }
 
@@ -59,7 +59,8 @@ const none: ReadonlyArray<NodeId> = []
  *   1. The node reports it, with the version of the ring that it works by (`known`). Whoever keeps the ring makes a later version in which the slot has changed, and nothing
  *      else: a *fence*.
  *   2. When the fence has come here, the slot is pulled from every other owner that is not gone, by that version or a later one.
- *   3. When all of them are pulled from and that is durable, the slot is whole, and reads are answered again.
+ *   3. When all of them are pulled from and that is durable, the slot is whole, and reads are answered again. A slot that nobody else owns waits for its fence too: the node may have
+ *      begun with a directory that is older than its slots and namespaces, and what it says of owners counts for nothing.
  *
  * Why that is enough. Let a write be at its level with W owners, this node among them, and lost here. If this node acknowledged it after it began again, it holds it. Else the
  * W - 1 others have it or will get it: one that took it before it knew the fence has it in what was pulled; one that knows the fence refuses it, for it was sent by an
@@ -153,8 +154,8 @@ export class Refills {
     }
   }
 
-  private look(slot: Slot, { parts }: Refill): void {
-    if (parts.every(({ missing }) => missing.length === 0)) this.pulledSlots.add(slot)
+  private look(slot: Slot, { fence, parts }: Refill): void {
+    if (fence > 0 && parts.every(({ missing }) => missing.length === 0)) this.pulledSlots.add(slot)
   }
 
   tick(): void {
@@ -164,7 +165,9 @@ export class Refills {
       if (refill === undefined || refill.mark > this.host.store.durableMark) continue
       this.pulledSlots.delete(slot)
       this.slots.delete(slot)
-      this.whole.push({ slot, isAlone: refill.parts.every(({ pulled }) => pulled.length === 0) })
+      const owned = refill.parts.filter(({ actor }) => actor !== undefined)
+      const isAlone = owned.length > 0 && owned.every(({ pulled }) => pulled.length === 0)
+      this.whole.push({ slot, isAlone })
     }
   }
 
