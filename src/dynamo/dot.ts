@@ -20,9 +20,13 @@ const epochs = 2 ** 32
 /** Exclusive: an actor stays a safe integer. */
 const nodes = 2 ** 21
 
+export function isEpoch(epoch: number): boolean {
+  return epoch >= 1 && epoch < epochs
+}
+
 export function actorOf(node: NodeId, epoch: number): Actor {
   assert(node >= 1 && node < nodes, () => `node ${node} makes no actor`)
-  assert(epoch >= 1 && epoch < epochs, () => `epoch ${epoch} makes no actor`)
+  assert(isEpoch(epoch), () => `epoch ${epoch} makes no actor`)
   return node * epochs + epoch
 }
 
@@ -58,7 +62,7 @@ export function writeActor(out: ByteWriter, actor: Actor): void {
 export function readActor(reader: ByteReader): Actor {
   const node = reader.varint()
   const epoch = reader.varint()
-  if (node < 1 || node >= nodes || epoch < 1 || epoch >= epochs) {
+  if (node < 1 || node >= nodes || !isEpoch(epoch)) {
     throw new MalformedBytes(`node ${node} in epoch ${epoch} is no actor`)
   }
   return node * epochs + epoch

@@ -2,6 +2,8 @@ import { describe, expect, test } from "bun:test"
 import { encodeToken } from "../../src/dynamo/contextToken.ts"
 import { increment as count } from "../../src/dynamo/crdt/counter.ts"
 import { actorOf } from "../../src/dynamo/dot.ts"
+import { opCodes } from "../../src/dynamo/node/opCodes.ts"
+import { SlotClock } from "../../src/dynamo/slotClock.ts"
 import { VersionVector } from "../../src/dynamo/versionVector.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
@@ -69,5 +71,45 @@ describe("a context that somebody made up", () => {
 
   test("of a counter, with a dot that the node that is asked has yet to use, is refused", () => {
     expectCounting(deleteSeeing(1, 1_000_000))
+  })
+})
+
+describe("a message of another node that no version of this program sends", () => {
+  const parcel = (code: number, ...numbers: ReadonlyArray<number>) => {
+    const [out, body] = [new ByteWriter(), new ByteWriter()]
+    for (const number of numbers) body.varint(number)
+    // An empty clock.
+    if (code === opCodes.parting) new SlotClock().write(body)
+    out.u8(code)
+    out.u32(body.length)
+    out.raw(body.bytes())
+    return out.take()
+  }
+
+  test.each([
+    ["the end of a tenure in epoch 0", parcel(opCodes.tenureEnded, set, 5, 0, 9)],
+    ["the end of a tenure in an epoch beyond all", parcel(opCodes.tenureEnded, set, 5, 2 ** 40, 9)],
+    ["the end of a tenure of no slot", parcel(opCodes.tenureEnded, set, 70_000, 1, 9)],
+    ["a parting from no slot", parcel(opCodes.parting, set, 70_000, 1, 1)],
+    ["a question about clocks of no slot", parcel(opCodes.clocksWanted, 1, set, 1, 1, 70_000)],
+    ["a question about the cover of no slot", parcel(opCodes.coverWanted, 1, set, 1, 1, 70_000)],
+  ])("%s ends nothing", (_, bytes) => {
+    const cluster = new EventualCluster(3)
+    cluster.pass(100)
+    const { eventual } = cluster.node(1).loop
+    eventual.receive(2, bytes)
+    cluster.pass(100)
+    expect(answer(cluster.write(1, { namespace: set, key: "a" }, add("one")))).toBe(
+      "EventualWritten",
+    )
+  })
+
+  test("about a namespace that there is not makes no tables of it", () => {
+    const { eventual } = new EventualCluster(3).node(1).loop
+    const { tables } = eventual.machine.owner as never as { readonly tables: Map<number, unknown> }
+    const before = tables.size
+    expect(before).toBeGreaterThan(0)
+    for (let i = 0; i < 50; i++) eventual.receive(2, parcel(opCodes.parting, 1000 + i, 5, 1, 1))
+    expect(tables.size).toBe(before)
   })
 })

@@ -247,7 +247,8 @@ export class Owner implements OwnerTables {
   }
 
   actorOf(namespace: NamespaceId, slot: Slot): Actor | undefined {
-    const epoch = this.tablesOf(namespace).epochs[slot]
+    // Other nodes name namespaces and slots: what there is not has no owner, and gets no tables.
+    const epoch = this.tables.get(namespace)?.epochs[slot] ?? 0
     return epoch === 0 ? undefined : actorOf(this.node, epoch)
   }
 

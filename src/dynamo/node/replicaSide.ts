@@ -1,7 +1,8 @@
-import type { ByteReader } from "../../lib/byteReader.ts"
+import { type ByteReader, MalformedBytes } from "../../lib/byteReader.ts"
 import { hash64 } from "../../lib/checksum.ts"
 import { slotOf } from "../../lib/slot.ts"
 import type { NodeId } from "../../types.ts"
+import { isEpoch } from "../dot.ts"
 import { checkState, ruleOf } from "../keyState.ts"
 import { SlotClock } from "../slotClock.ts"
 import { opCodes } from "./opCodes.ts"
@@ -75,11 +76,12 @@ export class ReplicaSide {
     })
   }
 
-  /** A stand-in's tenure has ended, and all of it is here: the clock need not wait for what was replaced before it came. */
+  /** A stand-in's tenure has ended, and all of it is here: the clock need not wait for what was replaced before it came. Throws `MalformedBytes`. */
   answerTenureEnd(from: NodeId, body: ByteReader): void {
     const { host, owner } = this
     const end = readEnd(body)
     const { namespace, slot, counter } = end
+    if (!isEpoch(end.epoch)) throw new MalformedBytes(`a tenure in epoch ${end.epoch}`)
     const copies = host.namespaces.get(namespace)?.copies
     // Who does not own the slot by its own ring says nothing: it is asked again.
     if (copies === undefined || host.ring?.isOwner(slot, copies, host.node) !== true) return
