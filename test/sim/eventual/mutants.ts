@@ -209,7 +209,22 @@ export const eventualMutants: ReadonlyArray<EventualMutant> = [
   {
     name: "EQ",
     title: "a tenure's end is told although a hint of it was dropped",
-    plant: withMethod(Tenures, "broken", () => () => undefined),
+    // Who is up has mostly been brought the hint before it is told; not here, once it has held another state of it.
+    plant: together(
+      withMethod(Tenures, "broken", () => () => undefined),
+      withMethod<Hints, Parameters<Hints["hold"]>, boolean>(
+        Hints,
+        "hold",
+        (hold) =>
+          function (place, hint) {
+            const { holders } = this as unknown as { holders: Map<string, unknown> }
+            const before = [...holders]
+            const isHeld = hold.call(this, place, hint)
+            for (const [name, nodes] of before) holders.set(name, nodes)
+            return isHeld
+          },
+      ),
+    ),
   },
   {
     name: "ER",
