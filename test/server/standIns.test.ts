@@ -91,6 +91,25 @@ describe("stand-ins", () => {
     }
   })
 
+  test("begin no tenure for a write that they refuse", () => {
+    const cluster = new EventualCluster(5)
+    const owners = cluster.owners("a")
+    const standIn = ids.find((id) => !owners.includes(id)) as number
+    for (const owner of owners) cluster.crash(owner)
+    cluster.pass(1500)
+    const { machine } = cluster.node(standIn).loop.eventual
+    const beyond: EventualChange = { _tag: "Increment", delta: 2n ** 63n }
+    const counted = { namespace: counter, key: "a" }
+    expect(refusal(cluster.write(standIn, counted, beyond))).toBe("InvalidRequest")
+    expect(machine.tenures.counts).toEqual({ lasting: 0, ended: 0 })
+    cluster.restart(standIn)
+    cluster.pass(1500)
+    expect(cluster.node(standIn).loop.eventual.machine.tenures.counts.lasting).toBe(0)
+    written(cluster.write(standIn, counted, increment(1), { level: "one" }))
+    expect(refusal(cluster.write(standIn, counted, beyond))).toBe("InvalidRequest")
+    expect(cluster.node(standIn).loop.eventual.machine.tenures.counts.lasting).toBe(1)
+  })
+
   test("have another epoch in a second tenure", () => {
     const cluster = new EventualCluster(5)
     const owners = cluster.owners("a")

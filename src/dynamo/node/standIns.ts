@@ -31,10 +31,11 @@ export class StandIns implements StandInPort {
     if (!this.hints.hasRoom(owners, 0)) return full
     const local = this.hints.state(place)
     const made = make(local, this.tenures.next(namespace, slot))
-    if (!(made instanceof Uint8Array)) return made
-    if (!this.hints.hold(place, { state: made, owners, copies })) return full
-    this.tenures.mint(namespace, slot)
-    return made
+    const isHeld =
+      made instanceof Uint8Array && this.hints.hold(place, { state: made, owners, copies })
+    if (isHeld) this.tenures.mint(namespace, slot)
+    else this.tenures.giveUp(namespace, slot)
+    return isHeld || !(made instanceof Uint8Array) ? made : full
   }
 
   keep(place: KeyPlace, copies: number, state: Uint8Array): boolean {

@@ -119,6 +119,18 @@ export class Tenures {
     this.put(tenure)
   }
 
+  /** The dot that `next` gave is not used. A tenure that has minted nothing is none: no hint would ever end it. */
+  giveUp(namespace: NamespaceId, slot: Slot): void {
+    const name = nameOf({ namespace, slot })
+    const tenure = this.minting.get(name)
+    if (tenure === undefined || tenure.counter > 0) return
+    this.minting.delete(name)
+    const others = (this.lasting.get(name) ?? []).filter((each) => each !== tenure)
+    if (others.length === 0) this.lasting.delete(name)
+    else this.lasting.set(name, others)
+    this.host.store.delete(keyOf(tenure))
+  }
+
   private begin(namespace: NamespaceId, slot: Slot): Tenure {
     const epoch = this.epochs.next()
     const tenure: Tenure = {

@@ -4,7 +4,7 @@ import { damageMutants } from "./damageMutants.ts"
 import { EventualWorld, runEventualSeed } from "./world.ts"
 
 /** Seeds that show them, with damage in their worlds. */
-const shown: Readonly<Record<string, number>> = { clock: 17, epoch: 114 }
+const shown: Readonly<Record<string, number>> = { clock: 17, epoch: 362 }
 
 describe("eventual mode while one node's disk is damaged, again and again", () => {
   for (const mutant of damageMutants) {
