@@ -1,5 +1,8 @@
 import { describe, expect, test } from "bun:test"
+import { actorOf } from "../../src/dynamo/dot.ts"
+import { MerkleHash } from "../../src/dynamo/merkleHash.ts"
 import type { EventualReply } from "../../src/dynamo/node/requests.ts"
+import type { SlotTables } from "../../src/dynamo/node/slotTables.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
 import { slotOf } from "../../src/lib/slot.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
@@ -31,6 +34,28 @@ function deleteAll(cluster: EventualCluster, node = 1): void {
 
 const isReaped = (cluster: EventualCluster) =>
   cluster.held(siblings, "a").every((state) => state === "")
+
+test("AP pitfall 15: a tree that has drifted from its keys is put right, and said", () => {
+  const cluster = clusterOf(3)
+  written(cluster.write(1, place, put("one"), { level: "all" }))
+  cluster.pass(2000)
+  const { machine } = cluster.node(1).loop.eventual
+  const { treesDrifted } = machine.status()
+  expect(treesDrifted).toBe(0)
+  const tables = (machine.owner as unknown as { tables: Map<number, SlotTables> }).tables
+  const hash = new MerkleHash()
+  hash.begin(utf8("another key"))
+  hash.dot(actorOf(2, 1), 7)
+  tables.get(siblings)?.tree.insert(slot, hash)
+  tables.get(siblings)?.changed(slot, 0)
+  const differing = () => cluster.node(2).loop.eventual.machine.owner.digest(siblings, slot)
+  const own = () => machine.owner.digest(siblings, slot)
+  expect({ ...own() }).not.toEqual({ ...differing() })
+  cluster.until("it is right", () => machine.status().treesDrifted === 1)
+  cluster.pass(2000)
+  expect({ ...own() }).toEqual({ ...differing() })
+  expect(machine.status().treesDrifted).toBe(1)
+})
 
 describe("a delete", () => {
   test("goes from all owners once the window has passed, and their clocks speak for it", () => {

@@ -416,7 +416,7 @@ export class EventualNode implements NodeHost {
       hintsDropped: this.hints.dropped,
       tenures: this.tenures.counts,
       refilling: this.refills.status(),
-      ...{ siblings, tombstones, keys },
+      ...{ siblings, tombstones, keys, treesDrifted: this.reaper.drifted },
     }
   }
 

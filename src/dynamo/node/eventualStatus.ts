@@ -21,6 +21,8 @@ export interface EventualStatus {
   readonly siblings: number
   readonly tombstones: number
   readonly keys: number
+  /** Since the node started: trees that did not have the sums of their keys, and were put right. More than 0 is a bug. */
+  readonly treesDrifted: number
   readonly latencies: ReadonlyArray<LatencyFigure>
 }
 
@@ -32,6 +34,6 @@ export const noEventualStatus: EventualStatus = {
   hintsDropped: 0,
   tenures: { lasting: 0, ended: 0 },
   refilling: { slots: 0, unannounced: 0, from: [] },
-  ...{ siblings: 0, tombstones: 0, keys: 0 },
+  ...{ siblings: 0, tombstones: 0, keys: 0, treesDrifted: 0 },
   latencies: [],
 }

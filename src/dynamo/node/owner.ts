@@ -509,6 +509,26 @@ export class Owner implements OwnerTables {
     return this.tablesOf(namespace).digest(slot)
   }
 
+  /** Adds up the trees of a run of slots anew, from the keys; returns how many had drifted from them, and are right now. */
+  recountTrees(namespace: NamespaceId, start: Slot): number {
+    const tables = this.tables.get(namespace)
+    let drifted = 0
+    for (let slot = start; tables !== undefined && slot < start + slotsPerRun; slot++) {
+      if (tables.isEmpty(slot)) continue
+      const { tree } = tables
+      const rebuild = tree.beginRebuild(slot, tree.leafBits(slot))
+      assert(rebuild !== undefined, "a rebuild ends in the turn in which it began")
+      this.forEachState(namespace, slot, (key, state) => {
+        if (hashState(key, state) > 0) rebuild.insert(hash)
+        return true
+      })
+      if (tree.finishRebuild(rebuild) === "same") continue
+      tables.changed(slot, this.store.mark)
+      drifted++
+    }
+    return drifted
+  }
+
   view(namespace: NamespaceId): MerkleView {
     return new MerkleView(this.tablesOf(namespace).tree, (slot, visit) => {
       this.forEachState(namespace, slot, (key, state) => {

@@ -53,7 +53,7 @@ interface Asked {
 const out = new ByteWriter(4096)
 
 /**
- * Reaping, in the background: values whose time is up become deletes, and deletes that every owner has go, with what is left in contexts of epochs that have ended (DESIGN section 4,
+ * Reaping, in the background, and whatever else has to look at every key now and then: values whose time is up become deletes, and deletes that every owner has go, with what is left in contexts of epochs that have ended (DESIGN section 4,
  * "Tombstones"). No calendar says when: the slots' clocks do.
  *
  * The flow. One run of slots after another:
@@ -61,6 +61,8 @@ const out = new ByteWriter(4096)
  *   2. Slots with something that is older than the window, and that pruning could do away with by what is known here, are asked about: each owner, old and new, says its clock, and how far it has
  *      minted itself.
  *   3. When all have answered, what every one of them has without gaps goes (pruning.ts), by an explicit write. If one does not answer, or the ring has moved meanwhile, nothing goes.
+ *
+ * On the way the run's trees are added up anew: one that has drifted from its keys, by whatever bug, would keep owners apart for ever.
  *
  * Each owner reaps by itself: what it reaped is inside its clock and not held, so it is obsolete, whoever brings it again.
  *
@@ -82,6 +84,8 @@ export class Reaper {
   /** As of the last whole pass. */
   counts: Counts = { tombstones: 0, siblings: 0, keys: 0 }
   reaped = 0
+  /** Trees that had drifted from their keys. */
+  drifted = 0
   expired = 0
 
   constructor(parts: {
@@ -164,6 +168,7 @@ export class Reaper {
       this.expired++
     }
     this.pass = { tombstones, siblings, keys }
+    this.drifted += owner.recountTrees(namespace, start)
     if (wanted.length > 0) this.ask(namespace, wanted, nowMs)
     return keys - before
   }

@@ -522,7 +522,10 @@ export class EventualWorld {
     if (new Set(owners.values()).size > 1) {
       throw new Violation("divergence", `the owners of ${key.book.name} hold different states`)
     }
-    for (const id of cluster.nodes.keys()) {
+    for (const [id, { loop }] of cluster.nodes) {
+      if (loop.eventual.machine.reaper.drifted > 0) {
+        throw new Violation("divergence", `trees of n${id} had drifted from their keys`)
+      }
       if (owners.has(id)) continue
       if (cluster.stateAt(id, key.namespace.id, key.bytes) === undefined) continue
       throw new Violation("divergence", `n${id} keeps ${key.book.name}, which it does not own`)
