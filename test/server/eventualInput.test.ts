@@ -3,11 +3,14 @@ import { encodeToken } from "../../src/dynamo/contextToken.ts"
 import { increment as count } from "../../src/dynamo/crdt/counter.ts"
 import { actorOf } from "../../src/dynamo/dot.ts"
 import { opCodes } from "../../src/dynamo/node/opCodes.ts"
+import { writeStore } from "../../src/dynamo/node/requestOps.ts"
+import { putSibling } from "../../src/dynamo/siblings.ts"
 import { SlotClock } from "../../src/dynamo/slotClock.ts"
-import { VersionVector } from "../../src/dynamo/versionVector.ts"
+import { emptyVector, VersionVector } from "../../src/dynamo/versionVector.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
-import { add, counter, EventualCluster, increment, set } from "./eventualCluster.ts"
+import { slotOf } from "../../src/lib/slot.ts"
+import { add, counter, EventualCluster, increment, set, siblings } from "./eventualCluster.ts"
 
 function answer(reply: { readonly _tag: string; readonly refusal?: { readonly _tag: string } }) {
   return reply.refusal?._tag ?? reply._tag
@@ -87,9 +90,13 @@ describe("a message of another node that no version of this program sends", () =
   }
 
   test.each([
-    ["the end of a tenure in epoch 0", parcel(opCodes.tenureEnded, set, 5, 0, 9)],
-    ["the end of a tenure in an epoch beyond all", parcel(opCodes.tenureEnded, set, 5, 2 ** 40, 9)],
-    ["the end of a tenure of no slot", parcel(opCodes.tenureEnded, set, 70_000, 1, 9)],
+    ["the end of a tenure in epoch 0", parcel(opCodes.tenureEnded, set, 5, 0, 9, 1)],
+    [
+      "the end of a tenure in an epoch beyond all",
+      parcel(opCodes.tenureEnded, set, 5, 2 ** 40, 9, 1),
+    ],
+    ["the end of a tenure of no slot", parcel(opCodes.tenureEnded, set, 70_000, 1, 9, 1)],
+    ["a question about epochs of no slot", parcel(opCodes.endingWanted, 1, set, 1, 1, 70_000)],
     ["a parting from no slot", parcel(opCodes.parting, set, 70_000, 1, 1)],
     ["a question about clocks of no slot", parcel(opCodes.clocksWanted, 1, set, 1, 1, 70_000)],
     ["a question about the cover of no slot", parcel(opCodes.coverWanted, 1, set, 1, 1, 70_000)],
@@ -112,4 +119,46 @@ describe("a message of another node that no version of this program sends", () =
     for (let i = 0; i < 50; i++) eventual.receive(2, parcel(opCodes.parting, 1000 + i, 5, 1, 1))
     expect(tables.size).toBe(before)
   })
+})
+
+describe("what waits while the journal writes", () => {
+  test("has a limit in bytes; what is beyond is dropped, as by a network", () => {
+    const cluster = new EventualCluster(3)
+    cluster.pass(100)
+    const { machine } = cluster.node(1).loop.eventual
+    const [state, body, out] = [new ByteWriter(), new ByteWriter(), new ByteWriter()]
+    const write = { actor: actorOf(2, 1), context: emptyVector, stamp: 0, expiryMs: 0 }
+    putSibling(state, undefined, { ...write, counter: 1, value: new Uint8Array(1024 * 1024) })
+    const op = { id: 0, namespace: siblings, ringVersion: 1, hintFor: 0, copies: 1 }
+    writeStore(body, { ...op, key: utf8("a"), state: state.bytes() })
+    out.u8(opCodes.store)
+    out.u32(body.length)
+    out.raw(body.bytes())
+    const bytes = out.take()
+    machine.isWriting = true
+    for (let i = 0; i < 60; i++) machine.receive(2, bytes)
+    expect(machine.droppedStores).toBe(0)
+    for (let i = 0; i < 10; i++) machine.receive(2, bytes)
+    expect(machine.droppedStores).toBeGreaterThan(5)
+    machine.isWriting = false
+    machine.serve()
+    expect(machine.owner.state(siblings, slotOf(utf8("a")), utf8("a"))).toBeDefined()
+  })
+})
+
+test("a hint for this node itself stays as long as it is too large for what the node holds", () => {
+  const cluster = new EventualCluster(3)
+  cluster.pass(100)
+  const { machine } = cluster.node(1).loop.eventual
+  const place = { namespace: siblings, slot: slotOf(utf8("a")), key: utf8("a") }
+  const half = (counter: number) => {
+    const out = new ByteWriter()
+    const write = { actor: actorOf(2, 1), context: emptyVector, stamp: 0, expiryMs: 0 }
+    putSibling(out, undefined, { ...write, counter, value: new Uint8Array(8 * 1024 * 1024) })
+    return out.take()
+  }
+  expect(machine.owner.merge(siblings, place.slot, place.key, half(1))).toBe(true)
+  expect(machine.hints.hold(place, { state: half(2), owners: [1], copies: 1 })).toBe(true)
+  cluster.pass(1000)
+  expect(machine.hints.count).toBe(1)
 })

@@ -32,6 +32,13 @@ import { Tenures } from "./tenures.ts"
 
 /** Puts of other nodes that wait for a turn; beyond, they are dropped as a network would. */
 const storesMax = 65_536
+const storesBytesMax = 64 * 1024 * 1024
+
+interface WaitingStore {
+  readonly from: NodeId
+  readonly code: number
+  readonly body: ByteReader
+}
 
 export interface EventualSettings {
   readonly patienceMs: number
@@ -111,11 +118,8 @@ export class EventualNode implements NodeHost {
   /** Nothing that was put now could be durable before the next write of the journal: what puts waits for that, and gathers. */
   isWriting = false
   /** Of other nodes: what is to be put. */
-  private stores: Array<{
-    readonly from: NodeId
-    readonly code: number
-    readonly body: ByteReader
-  }> = []
+  private stores: Array<WaitingStore> = []
+  private storesBytes = 0
   /** Those that were dropped because too many waited. */
   droppedStores = 0
   private requests: Array<EventualRequest> = []
@@ -145,8 +149,7 @@ export class EventualNode implements NodeHost {
         parted: (namespace, slot) => this.tenures.parted(namespace, slot),
         emptied: (namespace, slot) => this.tenures.emptied(namespace, slot),
         dropping: (namespace, slot) => this.tenures.broken(namespace, slot),
-        own: ({ namespace, slot, key }, state) =>
-          void this.owner.merge(namespace, slot, key, state),
+        own: ({ namespace, slot, key }, state) => this.owner.merge(namespace, slot, key, state),
       },
     })
     this.reaper = new Reaper({
@@ -293,9 +296,7 @@ export class EventualNode implements NodeHost {
       case opCodes.store:
       case opCodes.hint:
         if (!this.isWriting) return this.putFor(from, code, body)
-        if (this.stores.length < storesMax) this.stores.push({ from, code, body })
-        else this.droppedStores++
-        return
+        return this.putLater({ from, code, body })
       case opCodes.fetch:
         return this.replica.answerFetch(from, body)
       case opCodes.stored:
@@ -328,6 +329,17 @@ export class EventualNode implements NodeHost {
       default:
         throw new MalformedBytes(`a message of code ${code}`)
     }
+  }
+
+  private putLater(waiting: WaitingStore): void {
+    const { length } = this.stores
+    const bytes = this.storesBytes + waiting.body.remaining
+    if (length >= storesMax || (length > 0 && bytes > storesBytesMax)) {
+      this.droppedStores++
+      return
+    }
+    this.stores.push(waiting)
+    this.storesBytes = bytes
   }
 
   private putFor(from: NodeId, code: number, body: ByteReader): void {
@@ -404,6 +416,7 @@ export class EventualNode implements NodeHost {
   private putWaiting(): void {
     const { stores } = this
     this.stores = []
+    this.storesBytes = 0
     for (const { from, code, body } of stores) this.take(from, code, body)
   }
 

@@ -60,8 +60,8 @@ export interface HintEvents {
   readonly emptied: (namespace: NamespaceId, slot: Slot) => void
   /** One goes that some owner lacks. */
   readonly dropping: (namespace: NamespaceId, slot: Slot) => void
-  /** This node owns the slot itself by now. */
-  readonly own: (place: KeyPlace, state: Uint8Array) => void
+  /** This node owns the slot itself by now; false: the state is too large for what it holds already. */
+  readonly own: (place: KeyPlace, state: Uint8Array) => boolean
 }
 
 /**
@@ -277,7 +277,8 @@ export class Hints {
     const isStale = hint.owed.some((node) => !present.includes(node))
     if (isStale) return this.replace(key, value, { ...hint, owed: present.sort((a, b) => a - b) })
     if (hint.owed.includes(self)) {
-      this.events.own({ namespace: namespace.id, slot, key: userKeyOf(key) }, hint.state)
+      const place = { namespace: namespace.id, slot, key: userKeyOf(key) }
+      if (!this.events.own(place, hint.state)) return
       const owed = hint.owed.filter((node) => node !== self)
       return this.replace(key, value, owed.length === 0 ? undefined : { ...hint, owed })
     }
