@@ -13,7 +13,7 @@ const against = (doors: Doors) => (words: ReadonlyArray<string>, options?: RunOp
 const withCommands = (body: (run: ReturnType<typeof against>, doors: Doors) => Promise<void>) =>
   withDoors({ nodes: 3 }, (doors) => body(against(doors), doors))
 
-describe("writes", () => {
+describe.concurrent("writes", () => {
   test(
     "put --ttl ends by itself, and --if-absent writes once",
     () =>
@@ -97,7 +97,7 @@ describe("writes", () => {
   )
 })
 
-describe("levels and sessions", () => {
+describe.concurrent("levels and sessions", () => {
   test(
     "get --consistency asks for a level; a wrong one says which there are",
     () =>
@@ -153,7 +153,7 @@ describe("levels and sessions", () => {
   )
 })
 
-describe("orders", () => {
+describe.concurrent("orders", () => {
   test(
     "namespaces, ranges and nodes: each command gives one order and says what came of it",
     () =>

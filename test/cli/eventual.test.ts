@@ -33,7 +33,7 @@ const receipt = {
 /** Siblings stand in the order of who wrote them. */
 const sortedLines = (stdout: string) => stdout.trim().split("\n").sort()
 
-describe("values", () => {
+describe.concurrent("values", () => {
   test(
     "put and get: siblings one a line, and what --json gives back is what the next write names",
     () =>
@@ -104,7 +104,7 @@ describe("values", () => {
   )
 })
 
-describe("sets, counters and flags", () => {
+describe.concurrent("sets, counters and flags", () => {
   test(
     "a set prints an element a line, a counter its number, a flag what it is",
     () =>
@@ -131,7 +131,7 @@ describe("sets, counters and flags", () => {
   )
 })
 
-describe("what is of the other mode", () => {
+describe.concurrent("what is of the other mode", () => {
   test(
     "is refused as NotSupportedInMode, and a level that there is not as wrong use",
     () =>
@@ -173,7 +173,7 @@ describe("what is of the other mode", () => {
   )
 })
 
-describe("a batch", () => {
+describe.concurrent("a batch", () => {
   test(
     "has a line for each operation, in order; the worst result is the exit code",
     () =>
@@ -219,7 +219,7 @@ describe("a batch", () => {
   )
 })
 
-describe("a scan", () => {
+describe.concurrent("a scan", () => {
   test(
     "prints a line for each sibling, and its parts on stderr or in the JSON",
     () =>
@@ -257,7 +257,7 @@ describe("a scan", () => {
   )
 })
 
-describe("when the answer never comes", () => {
+describe.concurrent("when the answer never comes", () => {
   test(
     "a write is exit code 3 and was sent once",
     () =>

@@ -77,7 +77,7 @@ function routes(client: string) {
 
 const batchLine = '{"op":"put","key":"k","value":"v"}'
 
-describe("when the answer never comes", () => {
+describe.concurrent("when the answer never comes", () => {
   // Each tries until the deadline of ten seconds, so they do it side by side.
   test("a write is exit code 3, one of a batch decides the batch's, and a read is refused", async () => {
     const writes: ReadonlyArray<ReadonlyArray<string>> = [

@@ -39,7 +39,7 @@ const receipt = {
   staleBoundMs: 0,
 }
 
-describe("put, get and delete", () => {
+describe.concurrent("put, get and delete", () => {
   test("put prints the version alone, get the value alone, delete its version; then the key is absent", async () => {
     const put = await run(["put", "default", "greeting", "hello"])
     expect(put).toMatchObject({ code: 0, stderr: "" })
@@ -101,7 +101,7 @@ describe("put, get and delete", () => {
   }, 60_000)
 })
 
-describe("cas", () => {
+describe.concurrent("cas", () => {
   test("writes when the version is as expected, 0 for absent, and else says what is there", async () => {
     const first = await run(["cas", "default", "cas", "one", "--expect-version", "0"])
     expect(first.code).toBe(0)
@@ -124,7 +124,7 @@ describe("cas", () => {
   }, 60_000)
 })
 
-describe("batch and scan", () => {
+describe.concurrent("batch and scan", () => {
   test("a batch prints a result a line, in order, and its exit code is that of the worst", async () => {
     const operations = [
       '{"op":"put","key":"b:1","value":"x"}',
@@ -204,7 +204,7 @@ describe("batch and scan", () => {
   }, 60_000)
 })
 
-describe("refusals", () => {
+describe.concurrent("refusals", () => {
   test("limits are named", async () => {
     const cases: ReadonlyArray<readonly [ReadonlyArray<string>, string | Uint8Array, string]> = [
       [["put", "default", "x".repeat(2049), "v"], "", "2048"],
@@ -255,7 +255,7 @@ describe("refusals", () => {
   }, 60_000)
 })
 
-describe("the cluster", () => {
+describe.concurrent("the cluster", () => {
   test("status names every node; ranges tile the space", async () => {
     const status = line(await run(["status", "--json"])) as unknown as {
       nodes: ReadonlyArray<Record<string, unknown> & { id: string }>

@@ -112,7 +112,7 @@ test.if(process.platform === "linux")(
       for (const side of sides) {
         const failed = JSON.stringify([...side.failed])
         expect(side.written / side.calls, failed).toBeGreaterThanOrEqual(0.999)
-        expect(side.written).toBeGreaterThan(1000)
+        expect(side.written).toBeGreaterThan(100)
       }
       expect(halves.proxy.swallowedBytes).toBeGreaterThan(0)
       expect(await isConverged(halves.askers)).toBe(false)

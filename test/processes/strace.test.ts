@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from "bun:test"
+import { afterAll, expect, test } from "bun:test"
 import { join } from "node:path"
 import { Effect, Layer, Logger } from "effect"
 import { Client } from "../../src/client/Client.ts"
@@ -29,7 +29,7 @@ function findStrace(): string | undefined {
 if (strace === undefined) console.warn(`strace.test.ts is skipped${why}`)
 
 const cleanups: Array<() => unknown> = []
-afterEach(async () => {
+afterAll(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
 })
 
@@ -176,7 +176,7 @@ const failures: ReadonlyArray<Failure> = [
 ]
 
 for (const failure of failures) {
-  test.skipIf(strace === undefined)(
+  test.concurrent.skipIf(strace === undefined)(
     title(
       `pitfall 35: a node whose kernel fails ${failure.name} stops with one line, and loses nothing`,
     ),
