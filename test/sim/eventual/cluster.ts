@@ -76,6 +76,10 @@ export class SimulatedCluster {
 
   // ---- Nodes
 
+  startAll(): void {
+    for (const id of this.members) this.start(id)
+  }
+
   start(id: NodeId): void {
     const disk = this.disks.get(id)
     if (disk === undefined || this.nodes.has(id)) return

@@ -1,0 +1,167 @@
+import { copiesOf, type Level } from "../../../src/dynamo/coordinator/slotPlan.ts"
+import type {
+  EventualChange,
+  EventualReply,
+  EventualWrite,
+} from "../../../src/dynamo/node/requests.ts"
+import { utf8 } from "../../../src/lib/bytes.ts"
+import type { Prng } from "../../../src/lib/prng.ts"
+import type { NodeId } from "../../../src/types.ts"
+import { hold, type Sight, unseen, type Write } from "./book.ts"
+import type { SimulatedCluster } from "./cluster.ts"
+import { answerOf, contextIn, type Key, reachOf } from "./key.ts"
+import type { EventualParameters } from "./parameters.ts"
+
+const levels: ReadonlyArray<Level> = ["one", "one", "quorum", "quorum", "all"]
+/** That others hold a write of, too. */
+const sharedLevels: ReadonlyArray<Level> = ["quorum", "quorum", "all"]
+export const ttlMsMax = 2000
+
+/** What clients ask: they write and read with the contexts that they have read themselves, some old, and enter into the books what they were told. */
+export class Clients {
+  writeCount = 0
+  acknowledged = 0
+  private readonly prng: Prng
+  private readonly parameters: EventualParameters
+  private readonly cluster: SimulatedCluster
+
+  constructor(prng: Prng, parameters: EventualParameters, cluster: SimulatedCluster) {
+    this.prng = prng
+    this.parameters = parameters
+    this.cluster = cluster
+  }
+
+  coordinator(key: Key): NodeId {
+    const { prng, cluster } = this
+    const up = [...cluster.nodes.keys()]
+    const owners = cluster.owners(key.bytes, key.namespace.copies)
+    const near = up.filter((id) => owners.includes(id))
+    return near.length > 0 && prng.chance(this.parameters.nearOwner)
+      ? prng.pick(near)
+      : prng.pick(up)
+  }
+
+  write(key: Key, id: NodeId): void {
+    const { prng, cluster } = this
+    const client = prng.int(0, key.sights.length - 1)
+    const isBlind = prng.chance(this.parameters.blind)
+    const sight = isBlind ? unseen : (key.sights[client] ?? unseen)
+    const { change, ...planned } = this.plan(key, sight)
+    const write: Write = {
+      ...{ id: this.writeCount++, delta: 0, expiry: undefined, startedMs: cluster.nowMs },
+      ...{ covers: sight.covers, mayCover: sight.mayCover },
+      ...planned,
+      ...{ endedMs: Number.POSITIVE_INFINITY, outcome: "pending" },
+      ...{ ownersHolding: 0, heldSinceMs: Number.POSITIVE_INFINITY },
+    }
+    key.book.writes.push(write)
+    const level = prng.pick(this.parameters.rates.damage > 0 ? sharedLevels : levels)
+    const isCounted = change._tag === "Increment"
+    const request: Omit<EventualWrite, "token"> = {
+      ...{ _tag: "EventualWrite", namespace: key.namespace.id, key: key.bytes, change, level },
+      ...{ deadlineMs: prng.pick([100, 500, 2000]), strict: prng.chance(0.4) },
+      ...{ context: sight.context, requestId: isCounted ? write.id + 1 : 0 },
+    }
+    this.send(key, write, id, request)
+    if (!isCounted || !prng.chance(0.3)) return
+    // The client has lost its connection, and asks the same node again.
+    cluster.pass(10 * prng.int(0, 5))
+    if (cluster.nodes.has(id)) this.send(key, write, id, { ...request, isRetry: true })
+  }
+
+  private plan(
+    { namespace, book }: Key,
+    sight: Sight,
+  ): Pick<Write, "kind" | "value"> & {
+    readonly change: EventualChange
+    readonly delta?: number
+    readonly expiry?: Write["expiry"]
+  } {
+    const { prng } = this
+    const canDelete = sight.context !== undefined
+    if (namespace.rule === "counter") {
+      const delta = prng.int(1, 50)
+      return {
+        kind: "increment",
+        value: "",
+        delta,
+        change: { _tag: "Increment", delta: BigInt(delta) },
+      }
+    }
+    if (canDelete && prng.chance(this.parameters.deletes)) {
+      const isSet = namespace.rule === "set" || namespace.rule === "flag"
+      return { kind: isSet ? "clear" : "delete", value: "", change: { _tag: "Delete" } }
+    }
+    if (namespace.rule === "flag") {
+      return canDelete && prng.chance(0.4)
+        ? { kind: "remove", value: "on", change: { _tag: "Disable" } }
+        : { kind: "add", value: "on", change: { _tag: "Enable" } }
+    }
+    if (namespace.rule === "set") {
+      const known = book.writes.filter(({ kind }) => kind === "add").map(({ value }) => value)
+      const isKnown = known.length > 0 && prng.chance(0.4)
+      const value = isKnown ? prng.pick(known) : `m${this.writeCount}`
+      return canDelete && isKnown
+        ? { kind: "remove", value, change: { _tag: "Remove", member: utf8(value) } }
+        : { kind: "add", value, change: { _tag: "Add", member: utf8(value) } }
+    }
+    const value = `w${this.writeCount}`
+    const ttlMs = prng.chance(this.parameters.ttl) ? prng.int(50, ttlMsMax) : 0
+    const change: EventualChange = { _tag: "Put", value: utf8(value), ttlMs }
+    if (ttlMs === 0) return { kind: "put", value, change }
+    const apart = 2 * this.parameters.skewMsMax
+    const from = this.cluster.nowMs + ttlMs
+    // Taken at the latest at its deadline, by a clock that is ahead.
+    return {
+      kind: "put",
+      value,
+      change,
+      expiry: { mayMs: from - apart, mustMs: from + 4000 + apart },
+    }
+  }
+
+  private send(key: Key, write: Write, id: NodeId, request: Omit<EventualWrite, "token">): void {
+    this.cluster.ask(
+      id,
+      (token) => ({ ...request, token }),
+      (reply) => this.written(key, write, reply),
+    )
+  }
+
+  private written({ namespace }: Key, write: Write, reply: EventualReply | undefined): void {
+    if (reply?._tag === "EventualWritten") {
+      this.acknowledged++
+      write.outcome = "acknowledged"
+      write.endedMs = this.cluster.nowMs
+      const { asked, sloppy } = reply.receipt
+      const held = sloppy || asked === "localQuorum" ? 0 : copiesOf(asked, namespace.copies)
+      hold(write, held, write.endedMs)
+      return
+    }
+    if (write.outcome === "acknowledged") return
+    const isKnown = reply?._tag === "EventualRefused" && reply.refusal._tag !== "WriteUnknown"
+    if (!isKnown) write.outcome = "unknown"
+    else if (write.outcome === "pending") write.outcome = "refused"
+  }
+
+  read(key: Key): void {
+    const { prng, cluster } = this
+    const client = prng.int(0, key.sights.length - 1)
+    const level = prng.pick(levels)
+    const startedMs = cluster.nowMs
+    cluster.ask(
+      this.coordinator(key),
+      (token) => ({
+        ...{ _tag: "EventualRead", token, namespace: key.namespace.id, key: key.bytes, level },
+        deadlineMs: prng.pick([100, 500, 2000]),
+      }),
+      (reply) => {
+        if (reply?._tag !== "EventualValue") return
+        const times = { startedMs, endedMs: cluster.nowMs }
+        const answer = answerOf(reply.state, { ...times, ...reachOf(level, key.namespace) })
+        const seen = key.book.read(answer)
+        key.sights[client] = { ...seen, context: contextIn(key, reply.state) }
+      },
+    )
+  }
+}
