@@ -113,20 +113,26 @@ export class NodeControl implements ControlShape {
     this.refresh()
   }
 
+  /** A ring was not learned because the copy on disk could not be written. */
+  private isRingOwed = false
+
   readonly learn = (directory: Directory): void => {
     try {
       const isNew = directory !== this.known.directory
       const { reachable, removed, verdict } = this.known.learn(directory)
-      this.report(this.known.keep())
+      const problem = this.known.keep()
+      this.report(problem)
       for (const peer of reachable.map(peerOf)) {
         if (peer !== undefined) this.transport?.setPeer(peer)
       }
       for (const node of removed) {
         this.transport?.removePeer(node, `n${node} was removed from this cluster`)
       }
-      if (isNew) {
-        for (const descriptor of directory.ranges) this.options.learnRange(descriptor)
-        this.options.learnEventual(directory)
+      if (isNew) for (const descriptor of directory.ranges) this.options.learnRange(descriptor)
+      if (isNew || this.isRingOwed) {
+        // A ring that is not kept would be forgotten at the next start: nobody acts by it, and it is learned with a later round.
+        this.isRingOwed = problem !== undefined
+        this.options.learnEventual(this.isRingOwed ? withoutRing(directory) : directory)
       }
       if (verdict !== undefined) this.stop(verdict)
     } catch (error) {
@@ -147,6 +153,10 @@ export class NodeControl implements ControlShape {
     this.stopping = true
     setTimeout(() => this.options.stop(reason), farewellMs)
   }
+}
+
+function withoutRing(directory: Directory): Directory {
+  return { ...directory, ring: undefined }
 }
 
 function addressesOf({ id, client, peer }: NodeAddresses): NodeAddresses {

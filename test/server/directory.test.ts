@@ -234,26 +234,33 @@ describe("the directory", () => {
     expect(readDirectory(disk)).toEqual(sample)
   })
 
-  test("a ring is confirmed as far as the copy on disk has it: by an older one nobody works again", () => {
+  test("a ring is acted by and confirmed as far as the copy on disk has it: by an older one nobody works again", () => {
     const disk = new SimulatedDisk()
     const create = disk.create.bind(disk)
     const ring = ringRecord(ringFrom(withNewcomer(ringOf(3), newcomerOf(4), 16)))
     const confirmed = ring.ring.version
+    let acted: number | undefined
+    const learnEventual = (directory: Directory) => {
+      acted = directory.ring?.ring.version
+    }
     const control = new NodeControl({
       ...{ disk, self, founders: [], ringReport: () => ({ confirmed, filled: [] }) },
-      ...{ learnEventual: () => {}, learnRange: () => {}, warn: () => {} },
+      ...{ learnEventual, learnRange: () => {}, warn: () => {} },
     } as never)
     control.learn(sample)
     expect(control.ringReport().confirmed).toBe((sample.ring as RingRecord).ring.version)
     disk.create = (path) => {
       throw new DiskError({ reason: "no-space", path })
     }
-    control.learn({ ...sample, ring })
+    const moved = { ...sample, ring }
+    control.learn(moved)
     expect(control.directory().ring).toBe(ring)
     expect(control.ringReport().confirmed).toBeLessThan(confirmed)
+    expect(acted).toBe(undefined)
     disk.create = create
-    control.learn({ ...sample, ring })
+    control.learn(moved)
     expect(control.ringReport().confirmed).toBe(confirmed)
+    expect(acted).toBe(confirmed)
   })
 
   test("a cluster that is started again at other addresses is found there, whatever its records say; a record that changes is right", () => {
