@@ -238,7 +238,7 @@ export class EmbeddedStore {
 
   // ---- Jobs
 
-  /** Resolves when everything written so far is in tables and no flush or compaction is left to do. */
+  /** Resolves when everything written so far is in tables, no flush or compaction is left to do, and what they replaced is removed. */
   compacted(): Promise<void> {
     const { storage } = this
     return this.until(() => storage.seal() && storage.engine.memtablesEmpty && storage.isQuiet)

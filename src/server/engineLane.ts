@@ -33,6 +33,8 @@ export class EngineLane {
   private wanted: Array<Wanted> = []
   private busy = false
   private isScrubbing = false
+  /** Removals given out and not done. */
+  private removals = 0
   /** The edit that could not be written for want of space. */
   private edit: { readonly write: ManifestWrite; readonly done: () => void } | undefined
   private nowMs = 0
@@ -43,11 +45,14 @@ export class EngineLane {
     this.host = host
   }
 
-  /** No job is under way, kept or wanted, but perhaps one that only reads what was written long ago. */
+  /**
+   * No job is under way, kept or wanted, but perhaps one that only reads what was written long ago. Removals are jobs: files that were replaced are gone.
+   */
   get isQuiet(): boolean {
     const isRunning = this.busy && !this.isScrubbing
     const isResting = this.nowMs < this.restUntilMs
-    return !isRunning && !isResting && this.edit === undefined && this.wanted.length === 0
+    const isIdle = !isRunning && !isResting && this.removals === 0
+    return isIdle && this.edit === undefined && this.wanted.length === 0
   }
 
   /** Has the job that `make` makes carried out when it is its turn; `done` is called when its edit is in force. */
@@ -125,6 +130,8 @@ export class EngineLane {
 
   private removeObsolete(): void {
     const paths = this.engine.obsoleteFiles()
-    if (paths.length > 0) this.host.issue({ _tag: "Remove", paths }, () => {})
+    if (paths.length === 0) return
+    this.removals++
+    this.host.issue({ _tag: "Remove", paths }, () => void this.removals--)
   }
 }

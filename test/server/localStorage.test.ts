@@ -151,6 +151,31 @@ describe("journal and engine as one store", () => {
     expect(node.storage.engine.flushedThrough).toBeGreaterThan(5)
   })
 
+  test("it is quiet only once the tables that were replaced are gone from its folder", () => {
+    const node = new LocalDriver(new SimulatedDisk())
+    const prng = new Prng(7)
+    let quiet = 0
+    let replaced = 0
+    for (let i = 1; i <= 400; i++) {
+      while (!node.write(numbered(prng, i))) node.settle()
+      node.storage.seal()
+      for (let ran = true; ran; ) {
+        node.pump()
+        const tables = node.disk.list("engine").filter((name) => name.endsWith(".table"))
+        const live = node.storage.engine.stats().tablesPerLevel.reduce((sum, n) => sum + n, 0)
+        if (tables.length > live) replaced++
+        if (node.storage.isQuiet) {
+          quiet++
+          expect(tables.length).toBe(live)
+        }
+        ran = node.runJob("engine") || node.runJob("journal")
+        node.sync()
+      }
+    }
+    expect(quiet).toBeGreaterThan(50)
+    expect(replaced).toBeGreaterThan(50)
+  })
+
   test("a full disk refuses nothing that frees space, and all goes on when there is space again", () => {
     const disk = new SimulatedDisk({ capacityBytes: 64 * 1024 })
     const settings = { ...tinySettings, space: { reserveBytes: 8192, lowFreeBytes: 2048 } }
