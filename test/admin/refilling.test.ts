@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test"
 import { readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { Effect } from "effect"
+import { Effect, Exit } from "effect"
 import { founded, until, withNodes } from "./nodes.ts"
 
 const contentOf = (i: number) => `what-is-damaged-${i}`
@@ -24,6 +24,11 @@ test("a node that starts over damage to its eventual half is refilled, once the 
   await withNodes(3, async (nodes) => {
     await founded(nodes)
     const client = await nodes.client()
+    // Founded a moment ago, they may have yet to hear of each other.
+    await until("a write reaches all owners", async () => {
+      const first = client.eventual.put("eventual", "first", "", { consistency: "all" })
+      return Exit.isSuccess(await Effect.runPromiseExit(first))
+    })
     for (let i = 0; i < 30; i++) {
       const bytes = new TextEncoder().encode(contentOf(i))
       await Effect.runPromise(

@@ -19,7 +19,8 @@ import type { Owner, OwnerTables } from "./owner.ts"
 import type { NodeHost } from "./ports.ts"
 
 /** What an exchange needs of the owner's tables. */
-export type HeldSlots = OwnerTables & Pick<Owner, "forEachWithin" | "digest" | "recountTrees">
+export type HeldSlots = OwnerTables &
+  Pick<Owner, "forEachWithin" | "digest" | "nextHeld" | "recountTree">
 
 /** Keys looked at for one page, whether there is news in them or not; beyond, the page ends where it is. */
 const keysPerPage = 20_000

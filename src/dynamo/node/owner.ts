@@ -423,6 +423,15 @@ export class Owner implements OwnerTables {
     }
   }
 
+  /** The first slot from `start` to before `end` of which anything is held. */
+  nextHeld(namespace: NamespaceId, start: Slot, end: Slot): Slot | undefined {
+    const tables = this.tables.get(namespace)
+    for (let slot = start; tables !== undefined && slot < end; slot++) {
+      if (!tables.isEmpty(slot)) return slot
+    }
+    return undefined
+  }
+
   /** Whether anything is held of a slot, owned or not. */
   holdsOf(namespace: NamespaceId, slot: Slot): boolean {
     return this.tables.get(namespace)?.isEmpty(slot) === false
@@ -509,24 +518,19 @@ export class Owner implements OwnerTables {
     return this.tablesOf(namespace).digest(slot)
   }
 
-  /** Adds up the trees of a run of slots anew, from the keys; returns how many had drifted from them, and are right now. */
-  recountTrees(namespace: NamespaceId, start: Slot): number {
-    const tables = this.tables.get(namespace)
-    let drifted = 0
-    for (let slot = start; tables !== undefined && slot < start + slotsPerRun; slot++) {
-      if (tables.isEmpty(slot)) continue
-      const { tree } = tables
-      const rebuild = tree.beginRebuild(slot, tree.leafBits(slot))
-      assert(rebuild !== undefined, "a rebuild ends in the turn in which it began")
-      this.forEachState(namespace, slot, (key, state) => {
-        if (hashState(key, state) > 0) rebuild.insert(hash)
-        return true
-      })
-      if (tree.finishRebuild(rebuild) === "same") continue
-      tables.changed(slot, this.store.mark)
-      drifted++
-    }
-    return drifted
+  /** Adds up the tree of a slot anew, from its keys. False: it had drifted from them, and is right now. */
+  recountTree(namespace: NamespaceId, slot: Slot): boolean {
+    const tables = this.tablesOf(namespace)
+    const { tree } = tables
+    const rebuild = tree.beginRebuild(slot, tree.leafBits(slot))
+    assert(rebuild !== undefined, "a rebuild ends in the turn in which it began")
+    this.forEachState(namespace, slot, (key, state) => {
+      if (hashState(key, state) > 0) rebuild.insert(hash)
+      return true
+    })
+    if (tree.finishRebuild(rebuild) === "same") return true
+    tables.changed(slot, this.store.mark)
+    return false
   }
 
   view(namespace: NamespaceId): MerkleView {

@@ -17,7 +17,7 @@ export interface ReapOptions {
   readonly windowMs: number
   /** A pass over all runs of slots of all namespaces takes so long at least. */
   readonly passMs: number
-  /** Keys looked at in a tick at most, beyond the first run. */
+  /** Keys looked at in a tick at most, beyond the last slot. */
   readonly keysPerTick: number
   /** Owners that have not said their clocks for so long are not waited for: the run is left for the next pass. */
   readonly patienceMs: number
@@ -37,6 +37,15 @@ interface Counts {
   /** Live values beside another one of their key. */
   readonly siblings: number
   readonly keys: number
+}
+
+/** A run of slots that is looked at, as far as it has come. */
+interface Run {
+  readonly namespace: NamespaceId
+  next: Slot
+  readonly end: Slot
+  /** Those about which all owners are to be asked. */
+  readonly wanted: Array<Slot>
 }
 
 /** A run of slots whose owners are asked for their clocks. */
@@ -62,7 +71,7 @@ const out = new ByteWriter(4096)
  *      minted itself.
  *   3. When all have answered, what every one of them has without gaps goes (pruning.ts), by an explicit write. If one does not answer, or the ring has moved meanwhile, nothing goes.
  *
- * On the way the run's trees are added up anew: one that has drifted from its keys, by whatever bug, would keep owners apart for ever.
+ * On the way the slots' trees are added up anew: one that has drifted from its keys, by whatever bug, would keep owners apart for ever.
  *
  * Each owner reaps by itself: what it reaped is inside its clock and not held, so it is obsolete, whoever brings it again.
  *
@@ -76,6 +85,8 @@ export class Reaper {
   private readonly owner: HeldSlots
   private readonly options: ReapOptions
   private readonly owners: OwnersView
+  /** The one that is looked at. */
+  private run: Run | undefined
   private asked: Asked | undefined
   private place: { namespace: number; slot: Slot } = { namespace: 0, slot: 0 }
   private nextRunMs: MonotonicMs
@@ -111,65 +122,76 @@ export class Reaper {
       this.asked = undefined
     }
     let keys = 0
-    while (nowMs >= this.nextRunMs && keys < options.keysPerTick && this.asked === undefined) {
-      const found = this.lookAtRun(nowMs)
-      if (found === undefined) return
-      keys += found + 1
+    while (keys < options.keysPerTick && this.asked === undefined) {
+      if (host.store.isFull || (this.run === undefined && !this.beginRun(nowMs))) return
+      keys += this.lookFurther(nowMs) + 1
     }
   }
 
-  /** Looks at the next run; returns how many keys it has, or `undefined` when there is no namespace. */
-  private lookAtRun(nowMs: MonotonicMs): number | undefined {
+  /** Goes on to the next run of slots, if it is time; false: it is not, or there is no namespace. */
+  private beginRun(nowMs: MonotonicMs): boolean {
     const { host, options } = this
     const namespaces = [...host.namespaces.keys()]
-    if (namespaces.length === 0 || host.store.isFull) return undefined
+    if (namespaces.length === 0 || nowMs < this.nextRunMs) return false
     if (this.place.namespace >= namespaces.length) {
       this.place = { namespace: 0, slot: 0 }
       this.counts = this.pass
       this.pass = { tombstones: 0, siblings: 0, keys: 0 }
     }
     const namespace = namespaces[this.place.namespace]
-    const start = this.place.slot
-    const next = start + slotsPerRun
+    const { slot } = this.place
+    const end = slot + slotsPerRun
     this.place =
-      next < slotCount
-        ? { ...this.place, slot: next }
+      end < slotCount
+        ? { ...this.place, slot: end }
         : { namespace: this.place.namespace + 1, slot: 0 }
     const runs = (namespaces.length * slotCount) / slotsPerRun
     this.nextRunMs = Math.max(this.nextRunMs, nowMs - 1000) + options.passMs / runs
-    return this.lookAt(namespace, start, nowMs)
+    this.run = { namespace, next: slot, end, wanted: [] }
+    return true
   }
 
-  private lookAt(namespace: NamespaceId, start: Slot, nowMs: MonotonicMs): number {
+  /** Looks at the next slot of the run of which anything is held, or asks about what was found in all; returns how many keys were looked at. */
+  private lookFurther(nowMs: MonotonicMs): number {
+    const { owner, run } = this
+    if (run === undefined) return 0
+    const slot = owner.nextHeld(run.namespace, run.next, run.end)
+    if (slot === undefined) {
+      this.run = undefined
+      const isKnown = this.host.namespaces.has(run.namespace)
+      if (run.wanted.length > 0 && isKnown) this.ask(run.namespace, run.wanted, nowMs)
+      return 0
+    }
+    run.next = slot + 1
+    if (!owner.recountTree(run.namespace, slot)) this.drifted++
+    return this.lookAt(run, slot)
+  }
+
+  private lookAt({ namespace, wanted }: Run, slot: Slot): number {
     const { host, owner, options } = this
-    const wanted: Array<Slot> = []
-    const expired: Array<{ slot: Slot; key: Uint8Array; state: Uint8Array }> = []
+    if (owner.actorOf(namespace, slot) === undefined) return 0
+    const { wallMs } = host.clock
+    const clock = owner.copyClock(namespace, slot)
+    const expired: Array<{ key: Uint8Array; state: Uint8Array }> = []
     let { tombstones, siblings, keys } = this.pass
     const before = keys
-    let clock: { readonly slot: Slot; readonly of: SlotClock } | undefined
-    const run = { start, slots: slotsPerRun }
-    owner.forEachWithin(namespace, run, (slot, key, state, changedMs) => {
-      if (owner.actorOf(namespace, slot) === undefined) return true
+    let isWanted = false
+    owner.forEachState(namespace, slot, (key, state, changedMs) => {
       keys++
       const live = liveDots(state)
       if (live === 0) tombstones++
       else if (live > 1) siblings += live - 1
-      const left = expireState(state, host.clock.wallMs)
-      if (left !== state) expired.push({ slot, key: key.slice(), state: left })
-      const isOld = host.clock.wallMs - changedMs >= options.windowMs
-      if (isOld && wanted[wanted.length - 1] !== slot) {
-        if (clock?.slot !== slot) clock = { slot, of: owner.copyClock(namespace, slot) }
-        if (mayPrune(state, clock.of)) wanted.push(slot)
-      }
+      const left = expireState(state, wallMs)
+      if (left !== state) expired.push({ key: key.slice(), state: left })
+      isWanted ||= wallMs - changedMs >= options.windowMs && mayPrune(state, clock)
       return true
     })
-    for (const { slot, key, state } of expired) {
+    for (const { key, state } of expired) {
       owner.replace(namespace, slot, key, state)
       this.expired++
     }
+    if (isWanted) wanted.push(slot)
     this.pass = { tombstones, siblings, keys }
-    this.drifted += owner.recountTrees(namespace, start)
-    if (wanted.length > 0) this.ask(namespace, wanted, nowMs)
     return keys - before
   }
 
