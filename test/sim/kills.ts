@@ -85,4 +85,7 @@ export const kills: Readonly<Record<string, KillRecord>> = {
   EY: { seed: 1012, seedsTried: 13, invariant: "session" },
   EZ: { seed: 1003, seedsTried: 4, invariant: "session" },
   FA: { seed: 1003, seedsTried: 4, invariant: "falseSibling" },
+  FB: { seed: 1, seedsTried: 1, invariant: "divergence" },
+  FC: { seed: 142, seedsTried: 142, invariant: "session" },
+  FD: { seed: 38, seedsTried: 38, invariant: "session" },
 }

@@ -1,7 +1,9 @@
 import type { ConflictRule } from "../../../src/dynamo/elements.ts"
+import { MerkleTree } from "../../../src/dynamo/merkleTree.ts"
 import { CounterRetries } from "../../../src/dynamo/node/counterRetries.ts"
 import { Epochs } from "../../../src/dynamo/node/epochs.ts"
 import { EventualNode } from "../../../src/dynamo/node/eventualNode.ts"
+import { ExchangeFills } from "../../../src/dynamo/node/exchangeFills.ts"
 import { FormerSlots } from "../../../src/dynamo/node/formerSlots.ts"
 import { GatedOutbox } from "../../../src/dynamo/node/gatedOutbox.ts"
 import { Hints } from "../../../src/dynamo/node/hints.ts"
@@ -14,9 +16,10 @@ import { Tenures } from "../../../src/dynamo/node/tenures.ts"
 import { SlotClock } from "../../../src/dynamo/slotClock.ts"
 import { SlotClocks } from "../../../src/dynamo/slotClocks.ts"
 import { VersionVector } from "../../../src/dynamo/versionVector.ts"
+import { HybridClock } from "../../../src/lib/hybridClock.ts"
 import { Ring } from "../../../src/topology/ring.ts"
 import { SlotOwners } from "../../../src/topology/slotOwners.ts"
-import type { NamespaceId, NodeId, Slot } from "../../../src/types.ts"
+import type { NamespaceId, NodeId, RingVersion, Slot } from "../../../src/types.ts"
 import { type Mutant, together, withMethod } from "../mutants/mutant.ts"
 import type { EventualParameters } from "./parameters.ts"
 
@@ -25,6 +28,10 @@ interface Room {
   readonly owner: Owner
   readonly host: NodeHost
   options: { readonly windowMs: number }
+}
+
+interface Fills {
+  readonly steps: ReadonlyMap<Slot, RingVersion>
 }
 
 export interface EventualMutant extends Omit<Mutant, "shows"> {
@@ -287,6 +294,34 @@ export const eventualMutants: ReadonlyArray<EventualMutant> = [
       (request) =>
         function (asked) {
           request.call(this, { ...asked, context: undefined } as EventualRequest)
+        },
+    ),
+  },
+  {
+    name: "FB",
+    title: "trees are not told of what goes",
+    plant: withMethod(MerkleTree, "remove", () => () => undefined),
+  },
+  {
+    name: "FC",
+    title: "values are stamped by the bare wall clock",
+    showsIn: withRule("lww", "register"),
+    plant: withMethod<HybridClock, [number], number>(
+      HybridClock,
+      "stamp",
+      () => (wallUs) => wallUs,
+    ),
+  },
+  {
+    name: "FD",
+    title: "a new owner says that it is filled before it has been given anything",
+    showsIn: withRing,
+    plant: withMethod<Fills, [], ReadonlyArray<{ slot: Slot; since: RingVersion }>>(
+      ExchangeFills,
+      "filled",
+      () =>
+        function () {
+          return [...this.steps].map(([slot, since]) => ({ slot, since }))
         },
     ),
   },
