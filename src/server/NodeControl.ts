@@ -22,6 +22,8 @@ export interface NodeControlOptions {
   readonly learnRange: (descriptor: RangeDescriptor) => void
   /** The eventual half learns the ring and its namespaces. */
   readonly learnEventual: (directory: Directory) => void
+  /** This node is not of its cluster, or no more: the eventual half takes nothing. */
+  readonly resign: () => void
   readonly ringReport: () => RingReport
   readonly forget: (namespace: NamespaceId) => boolean
   /** A line for the operator. */
@@ -55,7 +57,9 @@ export class NodeControl implements ControlShape {
     this.founders = founders
     const own: NodeRecord = { ...self, state: "member" }
     this.known = new NodeDirectory({ disk, self: own, founders: founders.map(addressesOf) })
-    options.learnEventual(this.known.directory)
+    const { verdict } = this.known
+    if (verdict === undefined) options.learnEventual(this.known.directory)
+    else this.resign(verdict)
   }
 
   get clusterId(): string {
@@ -129,12 +133,12 @@ export class NodeControl implements ControlShape {
         this.transport?.removePeer(node, `n${node} was removed from this cluster`)
       }
       if (isNew) for (const descriptor of directory.ranges) this.options.learnRange(descriptor)
+      if (verdict !== undefined) return this.resign(verdict)
       if (isNew || this.isRingOwed) {
         // A ring that is not kept would be forgotten at the next start: nobody acts by it, and it is learned with a later round.
         this.isRingOwed = problem !== undefined
         this.options.learnEventual(this.isRingOwed ? withoutRing(directory) : directory)
       }
-      if (verdict !== undefined) this.stop(verdict)
     } catch (error) {
       this.options.fail(error)
     }
@@ -148,10 +152,12 @@ export class NodeControl implements ControlShape {
     this.problem = problem
   }
 
-  private stop(reason: string): void {
+  /** By what was kept, too: the meta group may be out of reach when such a node starts again. */
+  private resign(verdict: string): void {
     if (this.stopping) return
     this.stopping = true
-    setTimeout(() => this.options.stop(reason), farewellMs)
+    this.options.resign()
+    setTimeout(() => this.options.stop(verdict), farewellMs)
   }
 }
 

@@ -207,6 +207,10 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
           loop.eventual.learnDirectory(directory)
           driver.wake()
         },
+        resign: () => {
+          loop.eventual.resign()
+          driver.wake()
+        },
         ringReport: () => loop.eventual.ringReport(),
         forget: (namespace) => {
           driver.wake()

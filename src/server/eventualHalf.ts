@@ -4,7 +4,7 @@ import type { EventualStatus } from "../dynamo/node/eventualStatus.ts"
 import type { HandOverPort } from "../dynamo/node/exchangeFills.ts"
 import type { EventualNamespace } from "../dynamo/node/ports.ts"
 import type { LostReport } from "../dynamo/node/refills.ts"
-import type { EventualReply, EventualRequest } from "../dynamo/node/requests.ts"
+import type { EventualRefusal, EventualReply, EventualRequest } from "../dynamo/node/requests.ts"
 import type { Prng } from "../lib/prng.ts"
 import { memberOf, replicasMax } from "../topology/member.ts"
 import type { Ring } from "../topology/ring.ts"
@@ -67,6 +67,7 @@ export class EventualHalf {
   private readonly rate: BackgroundRate
   private isOpen = false
   private isReplayed = false
+  private isResigned = false
   /** As learned last. */
   private ring: Ring | undefined
   private namespaces: ReadonlyArray<EventualNamespace> = []
@@ -102,6 +103,7 @@ export class EventualHalf {
   /** Opens with a machine that has taken over nothing yet, unless there is damage. */
   private begin(): void {
     const { machine, store, lost } = this
+    if (this.isResigned) return
     try {
       machine.load()
       store.heldBy(machine.owner)
@@ -142,15 +144,14 @@ export class EventualHalf {
   }
 
   private close(): void {
-    const { store, lost, machine } = this
+    const { store, lost } = this
     const { storage } = this.options
     this.isOpen = false
     const damaged = this.damaged()
     if (store.isHurt) lost.addAll()
     for (const { interval } of damaged) lost.addInterval(interval)
     lost.keep()
-    machine.abandon()
-    this.replies.push(...machine.takeReplies())
+    this.abandonRequests()
     storage.note(
       `${lost.slots.size} slots of eventual namespaces have lost data on this node; they are refilled from their other owners, and what no other owner holds is lost`,
     )
@@ -160,6 +161,32 @@ export class EventualHalf {
       if (paths.length === 0) this.beginAgain()
       else storage.letGo(paths, () => this.beginAgain())
     })
+  }
+
+  private abandonRequests(): void {
+    this.machine.abandon(this.refusal())
+    this.replies.push(...this.machine.takeReplies())
+  }
+
+  /** Of requests while it is closed. */
+  private refusal(): EventualRefusal {
+    const { node } = this.options
+    if (this.isResigned)
+      return { _tag: "Overloaded", what: `n${node}, which is not of its cluster` }
+    const message = `n${node} has found damage in what it holds, and begins again`
+    return { _tag: "StorageCorrupt", message }
+  }
+
+  /**
+   * Closes for good: this node was removed, or its directory is not the one that its cluster knows. Nobody would ever fetch what it takes, and in an emptied directory the epochs
+   * begin anew, so that it would give out dots a second time.
+   */
+  resign(): void {
+    if (this.isResigned) return
+    this.isResigned = true
+    if (!this.isOpen) return
+    this.isOpen = false
+    this.abandonRequests()
   }
 
   private beginAgain(): void {
@@ -247,10 +274,7 @@ export class EventualHalf {
 
   request(request: EventualRequest): void {
     if (this.isOpen) return this.machine.request(request)
-    const { token } = request
-    const message = `n${this.options.node} has found damage in what it holds, and begins again`
-    const refusal = { _tag: "StorageCorrupt", message } as const
-    this.replies.push({ _tag: "EventualRefused", token, refusal })
+    this.replies.push({ _tag: "EventualRefused", token: request.token, refusal: this.refusal() })
   }
 
   receive(from: NodeId, bytes: Uint8Array): void {

@@ -149,12 +149,11 @@ export class NodeDirectory {
   /** Takes over what the meta group says now; `keep` makes it outlive this process. */
   learn(directory: Directory): DirectoryChange {
     const before = this.known
-    const own = directory.nodes.find((record) => record.id === this.self.id)
     const moved = this.settleNames(directory)
     const text = directory === before ? this.text : JSON.stringify(directoryAsJson(directory))
     if (text === this.text) {
       this.known = directory
-      return { reachable: moved, removed: [], verdict: this.verdictOf(own) }
+      return { reachable: moved, removed: [], verdict: this.verdict }
     }
     const reachable = [...moved]
     const removed: Array<NodeId> = []
@@ -170,11 +169,13 @@ export class NodeDirectory {
     this.known = directory
     this.text = text
     this.namespaces = openNamespaces(directory)
-    return { reachable, removed, verdict: this.verdictOf(own) }
+    return { reachable, removed, verdict: this.verdict }
   }
 
-  private verdictOf(own: NodeRecord | undefined): string | undefined {
+  /** Why this node must stop, by what is known. */
+  get verdict(): string | undefined {
     const { id, incarnation } = this.self
+    const own = this.record(id)
     if (own === undefined) return undefined
     if (own.incarnation !== incarnation) {
       return `n${id} is known to its cluster by another data directory (incarnation ${own.incarnation}, not ${incarnation}): start it with that one, or remove n${id} and join with an empty one`

@@ -263,6 +263,26 @@ describe("the directory", () => {
     expect(acted).toBe(confirmed)
   })
 
+  test("AP pitfall 4: a node that was removed, or comes with another data directory, learns no ring and resigns, also when it starts again", () => {
+    for (const fields of [{ state: "removed" }, { incarnation: "i9" }]) {
+      const disk = new SimulatedDisk()
+      const calls: Array<string> = []
+      const start = () =>
+        new NodeControl({
+          ...{ disk, self, founders: [], ringReport: () => ({ confirmed: 0, filled: [] }) },
+          ...{ learnRange: () => {}, warn: () => {}, stop: () => {} },
+          learnEventual: ({ ring }: Directory) => calls.push(`ring ${ring?.ring.version}`),
+          resign: () => calls.push("resigns"),
+        } as never)
+      const directory = { ...sample, nodes: [...sample.nodes, { ...self, ...fields }] } as Directory
+      const control = start()
+      control.learn(directory)
+      control.learn({ ...directory })
+      start()
+      expect(calls).toEqual(["ring undefined", "resigns", "resigns"])
+    }
+  })
+
   test("a cluster that is started again at other addresses is found there, whatever its records say; a record that changes is right", () => {
     const at = (id: number, peer: string) =>
       ({ ...(sample.nodes[0] as NodeRecord), id, incarnation: `i${id}`, peer }) as NodeRecord

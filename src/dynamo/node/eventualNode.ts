@@ -26,7 +26,7 @@ import type {
 import { Reaper, type ReapOptions } from "./reaper.ts"
 import { Refills } from "./refills.ts"
 import { ReplicaSide } from "./replicaSide.ts"
-import type { EventualReply, EventualRequest } from "./requests.ts"
+import type { EventualRefusal, EventualReply, EventualRequest } from "./requests.ts"
 import { StandIns } from "./standIns.ts"
 import { Tenures } from "./tenures.ts"
 
@@ -434,9 +434,7 @@ export class EventualNode implements NodeHost {
   }
 
   /** Answers all requests that it has taken and not answered. Nothing else may be asked of it from then on but `takeReplies`. */
-  abandon(): void {
-    const message = `n${this.node} has found damage in what it holds, and begins again`
-    const refusal = { _tag: "StorageCorrupt", message } as const
+  abandon(refusal: EventualRefusal): void {
     const left = this.requests.filter(({ token }) => !this.coordinators.isUnderWay(token))
     for (const request of left) this.coordinators.refuse(request, refusal)
     this.requests = []
