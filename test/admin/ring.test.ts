@@ -1,65 +1,33 @@
 import { describe, expect, test } from "bun:test"
 import { Effect } from "effect"
-import type { ClientShape } from "../../src/client/Client.ts"
-import { text, utf8 } from "../../src/lib/bytes.ts"
+import { utf8 } from "../../src/lib/bytes.ts"
 import { slotCount, slotOf } from "../../src/lib/slot.ts"
-import type { Ring } from "../../src/topology/ring.ts"
-import { slotsToMove } from "../../src/topology/ringChange.ts"
-import { founded, type Nodes, until, withNodes } from "./nodes.ts"
-
-const run = Effect.runPromise
-const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`)
-
-const order = (client: ClientShape, verb: string, args: unknown) =>
-  run(client.admin(verb, args, { deadlineMs: 60_000 })) as Promise<Record<string, unknown>>
-
-/** As a node knows it. */
-function ringAt(nodes: Nodes, name: string): Ring {
-  const { ring } = nodes.node(name).control.directory()
-  if (ring === undefined) throw new Error(`${name} knows no ring`)
-  return ring.ring
-}
-
-function isAtRest(ring: Ring): boolean {
-  return ring.changes().length === 0 && slotsToMove(ring, ring.goal()) === 0
-}
-
-const owns = (ring: Ring, slot: number, node: number) => ring.isOwner(slot, 3, node)
-
-/** Slots of which a node is an owner, now or soon. */
-function ownedBy(ring: Ring, node: number): number {
-  let count = 0
-  for (let slot = 0; slot < slotCount; slot++) if (owns(ring, slot, node)) count++
-  return count
-}
-
-async function writeAll(client: ClientShape, round: string): Promise<void> {
-  for (const key of keys) {
-    const options = { consistency: "quorum" } as const
-    const { context } = await run(client.eventual.get("eventual", key, options))
-    await run(client.eventual.put("eventual", key, `${key} ${round}`, { ...options, context }))
-  }
-}
-
-/** Every owner that counts answers, and none has anything else. */
-async function expectAll(client: ClientShape, round: string): Promise<void> {
-  for (const key of keys) {
-    const found = await run(client.eventual.get("eventual", key, { consistency: "all" }))
-    expect(found.siblings.map(text)).toEqual([`${key} ${round}`])
-  }
-}
+import { memberOf } from "../../src/topology/member.ts"
+import { founded, until, withNodes } from "./nodes.ts"
+import {
+  expectAll,
+  expectShown,
+  isAtRest,
+  keys,
+  oneOwnerSet,
+  order,
+  ownedBy,
+  owns,
+  ringAt,
+  takesWrites,
+  writeAll,
+} from "./rings.ts"
 
 describe("the ring", () => {
   test("takes in a node that joins and lets one go that is removed, and every key is with its owners", async () => {
     await withNodes(3, async (nodes) => {
       await founded(nodes)
       const client = await nodes.client()
-      await until("there is a ring", () => {
-        return nodes.node("n1").control.directory().ring !== undefined
-      })
+      await takesWrites(nodes, ["n1", "n2", "n3"], client)
       await writeAll(client, "one")
       await nodes.join("joiner")
-      const during = writeAll(client, "two")
+      // Nodes that have not yet heard of the ring or of each other may not reach all owners.
+      const during = writeAll(client, "two", "quorum")
       await until("n4 owns its share", () => {
         const ring = ringAt(nodes, "n1")
         return isAtRest(ring) && ownedBy(ring, 4) > 0
@@ -68,6 +36,7 @@ describe("the ring", () => {
       const ring = ringAt(nodes, "n1")
       // Three of four own each slot.
       expect(ownedBy(ring, 4) / slotCount).toBeCloseTo(0.75, 1)
+      await expectShown(client, "two")
       await expectAll(client, "two")
       expect(keys.some((key) => owns(ring, slotOf(utf8(key)), 4))).toBe(true)
 
@@ -77,6 +46,16 @@ describe("the ring", () => {
         return isAtRest(now) && ownedBy(now, 2) === 0
       }
       await until("n2 owns nothing", gone, 40_000)
+      await oneOwnerSet(nodes, ["n1", "n3", "joiner"])
+      await expectAll(client, "two")
+      await until("n2 stops by itself", () => nodes.node("n2").failure !== undefined)
+      expect(nodes.node("n2").failure).toContain("n2 was removed from its cluster")
+      const late = await nodes.client(false, [2])
+      const asked = late.eventual.put("eventual", keys[0] as string, "late", {
+        consistency: "one",
+        deadlineMs: 1000,
+      })
+      expect((await Effect.runPromise(Effect.flip(asked)))._tag).toBe("QuorumUnavailable")
       await writeAll(client, "three")
       await expectAll(client, "three")
     })
@@ -86,6 +65,7 @@ describe("the ring", () => {
     await withNodes(3, async (nodes) => {
       await founded(nodes)
       const client = await nodes.client()
+      await takesWrites(nodes, ["n1", "n2", "n3"], client)
       await writeAll(client, "one")
       const place = await nodes.join("joiner")
       const isChanging = () => ringAt(nodes, "joiner").changes().length > 0
@@ -109,13 +89,30 @@ describe("the ring", () => {
         },
         40_000,
       )
-      await until("all know the same ring", () => {
-        const versions = ["n1", "n2", "n3", "joiner"].map((name) => ringAt(nodes, name).version)
-        return new Set(versions).size === 1
-      })
+      await oneOwnerSet(nodes, ["n1", "n2", "n3", "joiner"])
       await expectAll(client, "one")
       await writeAll(client, "two")
       await expectAll(client, "two")
+    })
+  }, 120_000)
+
+  test("lets a node go that falls while it hands its slots over", async () => {
+    await withNodes(4, async (nodes) => {
+      await founded(nodes)
+      const client = await nodes.client()
+      await takesWrites(nodes, ["n1", "n2", "n3", "n4"], client)
+      await writeAll(client, "one")
+      const removed = order(client, "node.remove", { node: 4 })
+      await until("n4 is half through", () => {
+        const ring = ringAt(nodes, "n1")
+        const owned = ownedBy(ring, 4)
+        return memberOf(ring.members, 4)?.state === "leaving" && owned > 0 && owned < slotCount / 2
+      })
+      await nodes.stop("n4")
+      await removed
+      await oneOwnerSet(nodes, ["n1", "n2", "n3"])
+      expect(ownedBy(ringAt(nodes, "n1"), 4)).toBe(0)
+      await expectAll(client, "one")
     })
   }, 120_000)
 })
