@@ -1,21 +1,16 @@
 import { copiesOf, type Level } from "../../../src/dynamo/coordinator/slotPlan.ts"
-import type {
-  EventualChange,
-  EventualReply,
-  EventualWrite,
-} from "../../../src/dynamo/node/requests.ts"
-import { utf8 } from "../../../src/lib/bytes.ts"
+import type { EventualReply, EventualWrite } from "../../../src/dynamo/node/requests.ts"
 import type { Prng } from "../../../src/lib/prng.ts"
 import type { NodeId } from "../../../src/types.ts"
-import { hold, type Sight, unseen, type Write } from "./book.ts"
+import { hold, unseen, type Write } from "./book.ts"
 import type { SimulatedCluster } from "./cluster.ts"
 import { answerOf, contextIn, type Key, reachOf } from "./key.ts"
 import type { EventualParameters } from "./parameters.ts"
+import { planOf } from "./plan.ts"
 
 const levels: ReadonlyArray<Level> = ["one", "one", "quorum", "quorum", "all"]
 /** That others hold a write of, too. */
 const sharedLevels: ReadonlyArray<Level> = ["quorum", "quorum", "all"]
-export const ttlMsMax = 2000
 
 /** What clients ask: they write and read with the contexts that they have read themselves, some old, and enter into the books what they were told. */
 export class Clients {
@@ -46,7 +41,10 @@ export class Clients {
     const client = prng.int(0, key.sights.length - 1)
     const isBlind = prng.chance(this.parameters.blind)
     const sight = isBlind ? unseen : (key.sights[client] ?? unseen)
-    const { change, ...planned } = this.plan(key, sight)
+    const { change, ...planned } = planOf(key, sight, {
+      ...{ prng, nowMs: cluster.nowMs, count: this.writeCount },
+      parameters: this.parameters,
+    })
     const write: Write = {
       ...{ id: this.writeCount++, delta: 0, expiry: undefined, startedMs: cluster.nowMs },
       ...{ covers: sight.covers, mayCover: sight.mayCover },
@@ -67,57 +65,6 @@ export class Clients {
     // The client has lost its connection, and asks the same node again.
     cluster.pass(10 * prng.int(0, 5))
     if (cluster.nodes.has(id)) this.send(key, write, id, { ...request, isRetry: true })
-  }
-
-  private plan(
-    { namespace, book }: Key,
-    sight: Sight,
-  ): Pick<Write, "kind" | "value"> & {
-    readonly change: EventualChange
-    readonly delta?: number
-    readonly expiry?: Write["expiry"]
-  } {
-    const { prng } = this
-    const canDelete = sight.context !== undefined
-    if (namespace.rule === "counter") {
-      const delta = prng.int(1, 50)
-      return {
-        kind: "increment",
-        value: "",
-        delta,
-        change: { _tag: "Increment", delta: BigInt(delta) },
-      }
-    }
-    if (canDelete && prng.chance(this.parameters.deletes)) {
-      const isSet = namespace.rule === "set" || namespace.rule === "flag"
-      return { kind: isSet ? "clear" : "delete", value: "", change: { _tag: "Delete" } }
-    }
-    if (namespace.rule === "flag") {
-      return canDelete && prng.chance(0.4)
-        ? { kind: "remove", value: "on", change: { _tag: "Disable" } }
-        : { kind: "add", value: "on", change: { _tag: "Enable" } }
-    }
-    if (namespace.rule === "set") {
-      const known = book.writes.filter(({ kind }) => kind === "add").map(({ value }) => value)
-      const isKnown = known.length > 0 && prng.chance(0.4)
-      const value = isKnown ? prng.pick(known) : `m${this.writeCount}`
-      return canDelete && isKnown
-        ? { kind: "remove", value, change: { _tag: "Remove", member: utf8(value) } }
-        : { kind: "add", value, change: { _tag: "Add", member: utf8(value) } }
-    }
-    const value = `w${this.writeCount}`
-    const ttlMs = prng.chance(this.parameters.ttl) ? prng.int(50, ttlMsMax) : 0
-    const change: EventualChange = { _tag: "Put", value: utf8(value), ttlMs }
-    if (ttlMs === 0) return { kind: "put", value, change }
-    const apart = 2 * this.parameters.skewMsMax
-    const from = this.cluster.nowMs + ttlMs
-    // Taken at the latest at its deadline, by a clock that is ahead.
-    return {
-      kind: "put",
-      value,
-      change,
-      expiry: { mayMs: from - apart, mustMs: from + 4000 + apart },
-    }
   }
 
   private send(key: Key, write: Write, id: NodeId, request: Omit<EventualWrite, "token">): void {

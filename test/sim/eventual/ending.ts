@@ -1,13 +1,11 @@
-import { describeDot } from "../../../src/dynamo/dot.ts"
-import { forEachLiveDot } from "../../../src/dynamo/keyState.ts"
 import type { EventualReply } from "../../../src/dynamo/node/requests.ts"
 import { toHex } from "../../../src/lib/bytes.ts"
 import type { NodeId } from "../../../src/types.ts"
 import { Violation } from "../violation.ts"
-import { ttlMsMax } from "./clients.ts"
 import type { SimulatedCluster } from "./cluster.ts"
-import { answerOf, type Key, reachOf } from "./key.ts"
+import { answerOf, type Key, liveIn, reachOf } from "./key.ts"
 import type { EventualParameters } from "./parameters.ts"
+import { ttlMsMax } from "./plan.ts"
 
 /** So long the cluster may take until it is at rest, once nothing is wrong any more. */
 const restMsMax = 240_000
@@ -153,11 +151,4 @@ export class Ending {
     const times = { startedMs, endedMs: cluster.nowMs }
     key.book.final(answerOf(found.state, { ...times, ...reachOf("all", key.namespace) }))
   }
-}
-
-/** The names of what is live in a state. */
-function liveIn(state: Uint8Array): string {
-  const dots: Array<string> = []
-  forEachLiveDot(state, 0, (actor, counter) => dots.push(describeDot(actor, counter)))
-  return dots.sort().join()
 }

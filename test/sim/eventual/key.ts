@@ -1,6 +1,7 @@
 import { encodeToken } from "../../../src/dynamo/contextToken.ts"
 import { copiesOf, type Level } from "../../../src/dynamo/coordinator/slotPlan.ts"
-import { contextOf, ruleOf } from "../../../src/dynamo/keyState.ts"
+import { describeDot } from "../../../src/dynamo/dot.ts"
+import { contextOf, forEachLiveDot, ruleOf } from "../../../src/dynamo/keyState.ts"
 import { latestStamp } from "../../../src/dynamo/lww.ts"
 import type { EventualNamespace } from "../../../src/dynamo/node/ports.ts"
 import { viewOf } from "../../../src/dynamo/valueView.ts"
@@ -22,7 +23,7 @@ export interface Key {
 
 /** The key of this number in its namespace, with a book of its own. */
 export function keyOf(
-  parameters: EventualParameters,
+  parameters: Pick<EventualParameters, "oneSlot" | "clients">,
   namespace: EventualNamespace,
   index: number,
 ): Key {
@@ -75,4 +76,11 @@ export function contextIn({ namespace, bytes }: Key, state: Uint8Array | undefin
   const rule = ruleOf(state)
   const stamp = rule === "lww" || rule === "register" ? latestStamp(state) : 0
   return encodeToken({ rule, stamp, seen: contextOf(state) }, namespace.id, bytes)
+}
+
+/** The names of what is live in a state. */
+export function liveIn(state: Uint8Array): string {
+  const dots: Array<string> = []
+  forEachLiveDot(state, 0, (actor, counter) => dots.push(describeDot(actor, counter)))
+  return dots.sort().join()
 }
