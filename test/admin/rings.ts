@@ -9,6 +9,7 @@ import { memberOf } from "../../src/topology/member.ts"
 import type { Ring } from "../../src/topology/ring.ts"
 import { slotsToMove } from "../../src/topology/ringChange.ts"
 import { SlotOwners } from "../../src/topology/slotOwners.ts"
+import type { NodeId } from "../../src/types.ts"
 import { type Nodes, until } from "./nodes.ts"
 
 export const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`)
@@ -16,10 +17,16 @@ export const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`)
 /** Copies of a key in the namespace `eventual`. */
 const copies = 3
 
-export const order = (client: ClientShape, verb: string, args: unknown) =>
-  Effect.runPromise(client.admin(verb, args, { deadlineMs: 60_000 })) as Promise<
-    Record<string, unknown>
-  >
+/** `node`: who carries it out; any one by default. */
+export function order(
+  client: ClientShape,
+  verb: string,
+  args: unknown,
+  node?: NodeId,
+): Promise<Record<string, unknown>> {
+  const options = { deadlineMs: 60_000, ...(node === undefined ? {} : { node }) }
+  return Effect.runPromise(client.admin(verb, args, options)) as Promise<Record<string, unknown>>
+}
 
 /** As a node knows it. */
 export function ringAt(nodes: Nodes, name: string): Ring {

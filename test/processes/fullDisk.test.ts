@@ -9,7 +9,7 @@ import { freePortBase } from "./Ports.ts"
 /** A disk that is full for real: a file system in memory with a size of its own. Mounting it needs root on Linux. */
 const canMount = process.platform === "linux" && process.getuid?.() === 0
 const title =
-  "a full disk refuses puts and nothing else, loses nothing, and takes puts within 5 s of space, without a restart"
+  "a full disk refuses puts and nothing else, loses nothing, and takes puts again once there is space, without a restart"
 
 const cleanups: Array<() => unknown> = []
 afterEach(async () => {
@@ -140,7 +140,8 @@ test.skipIf(!canMount)(
       outcome = await asClient(portBase, tryPut("after"))
       if (outcome !== "ok") expect(outcome).toBe("DiskFull")
     }
-    expect(performance.now() - freedAtMs).toBeLessThan(5000)
+    // Within how much time is shown in simulated time, by test/server/diskFull.test.ts.
+    expect(outcome).toBe("ok")
     expect(await asClient(portBase, stateOf)).toEqual(["ready"])
     await said(first.stderr, "the disk has room again")
     expect(first.child.exitCode).toBeNull()

@@ -24,6 +24,9 @@ export class ValuesBook extends KeyBook {
   }
 
   private shown({ values, endedMs }: Answer): ReadonlyArray<Write> {
+    if (new Set(values).size < values.length) {
+      violated("falseSibling", `${this.name} shows one put twice: ${values.join()}`)
+    }
     return values.map((value) => {
       const write = this.writes.find((each) => each.kind === "put" && each.value === value)
       if (write === undefined) return violated("value", `${this.name} shows ${value}, never put`)

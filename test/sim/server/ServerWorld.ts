@@ -10,6 +10,7 @@ import { drawParameters, type Parameters } from "../parameters.ts"
 import { Trace } from "../trace.ts"
 import { Violation } from "../violation.ts"
 import type { Outcome } from "../world.ts"
+import { EventualWorkload } from "./EventualWorkload.ts"
 import { replaceGlobals } from "./Globals.ts"
 import { Machine } from "./machine.ts"
 import { ServerFaults } from "./ServerFaults.ts"
@@ -63,6 +64,7 @@ export class ServerWorld {
   readonly tcp: SimulatedTcp
   readonly faults: ServerFaults
   workload: ServerWorkload | undefined
+  eventual: EventualWorkload | undefined
   orders: ServerOrders | undefined
   private readonly seed: number
   private readonly root: Prng
@@ -222,6 +224,9 @@ export class ServerWorld {
       bytes: this.tcp.bytes,
       unknownOutcomes: this.workload?.unknownOutcomes ?? 0,
       errors: this.workload?.errors ?? {},
+      eventualWrites: this.eventual?.writes ?? 0,
+      eventualAcknowledged: this.eventual?.acknowledged ?? 0,
+      eventualErrors: this.eventual?.errors ?? {},
       orders: this.orders?.counts ?? {},
       entriesApplied: this.observer.applied,
     }
@@ -251,16 +256,27 @@ export class ServerWorld {
       prng: root.fork(),
     })
     this.orders = orders
+    const eventual = new EventualWorkload({
+      world: this,
+      prng: root.fork(),
+      machines: this.clients,
+    })
+    this.eventual = eventual
     workload.start()
+    eventual.start()
     orders.start()
     this.faults.start()
     this.faults.maybeWipe(this.founders.length)
     this.runUntil(safetyPhaseUs)
     this.counted = this.countNow()
     workload.stop()
+    eventual.stop()
     orders.stop()
     this.faults.heal()
-    this.runUntilTrue("calls and orders end", () => workload.isIdle && orders.isIdle)
+    this.runUntilTrue(
+      "calls and orders end",
+      () => workload.isIdle && eventual.isIdle && orders.isIdle,
+    )
     const lost = this.servers.findIndex(({ isWiped }) => isWiped)
     if (lost >= 0) orders.gone((this.servers[lost] as ServerNode).id)
     this.runLiveness("removals are finished", (done) => orders.finish(done))
@@ -269,6 +285,11 @@ export class ServerWorld {
     this.runUntilTrue("all replicas converge", () => this.hasConverged())
     this.runLiveness("every key is read", (done) => workload.readEverything(done))
     if (this.violation === undefined) workload.check()
+    this.runUntilTrue(
+      () => `eventual namespaces come to rest: ${eventual.restlessness()}`,
+      () => eventual.restlessness() === undefined,
+    )
+    this.runLiveness("eventual keys are read", (done) => eventual.checkEverything(done))
   }
 
   /** A machine that lost its disk, and whose node was taken out, joins as a new node. */
@@ -301,11 +322,12 @@ export class ServerWorld {
     this.runUntilTrue(what, () => isDone)
   }
 
-  private runUntilTrue(what: string, condition: () => boolean): void {
+  private runUntilTrue(what: string | (() => string), condition: () => boolean): void {
     const limit = this.now + livenessBoundUs
     while (this.violation === undefined && !condition()) {
       if (this.now >= limit) {
-        throw new Violation("liveness", `within ${livenessBoundUs / 1e6} s of healing: ${what}`)
+        const wanted = typeof what === "string" ? what : what()
+        throw new Violation("liveness", `within ${livenessBoundUs / 1e6} s of healing: ${wanted}`)
       }
       this.runUntil(this.now + pollUs)
     }

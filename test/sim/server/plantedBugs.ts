@@ -1,5 +1,11 @@
 import { Call } from "../../../src/client/Call.ts"
 import { ClientCore } from "../../../src/client/ClientCore.ts"
+import {
+  type EventualCallOptions,
+  EventualCalls,
+  type EventualOutcome,
+} from "../../../src/client/eventual/EventualCalls.ts"
+import { QuorumUnavailable } from "../../../src/Errors.ts"
 import { Identity } from "../../../src/server/Identity.ts"
 import { NodeDirectory } from "../../../src/server/nodeDirectory.ts"
 import { Machine } from "./machine.ts"
@@ -30,6 +36,25 @@ function replaceMethod(
   make: (original: Method) => Method,
 ): () => void {
   return replace(prototype, name, ({ value }) => ({ value: make(value), writable: true }))
+}
+
+/** Changes what an eventual call is asked, and what it comes to. */
+function replaceEventualCalls(
+  options: (asked: EventualCallOptions) => EventualCallOptions,
+  outcome: (ended: EventualOutcome) => EventualOutcome,
+): () => void {
+  return replaceMethod(
+    EventualCalls.prototype,
+    "start",
+    (original) =>
+      function (this: unknown, ...rest) {
+        const [asked, done] = rest as [EventualCallOptions, (ended: EventualOutcome) => void]
+        return original.apply(this, [
+          options(asked),
+          (ended: EventualOutcome) => done(outcome(ended)),
+        ])
+      },
+  )
 }
 
 export const plantedBugs: ReadonlyArray<PlantedBug> = [
@@ -73,11 +98,30 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     plant: () => {
       const undo = [
         replaceMethod(Identity.prototype, "problemOfPeer", () => () => undefined),
-        replaceMethod(NodeDirectory.prototype, "verdictOf", () => () => undefined),
+        replace(NodeDirectory.prototype, "verdict", () => ({ get: () => undefined })),
       ]
       return () => {
         for (const each of undo) each()
       }
     },
+  },
+  {
+    title: "an eventual write whose answer was lost is sent to the next node",
+    plant: () =>
+      replaceEventualCalls(
+        (asked) => ({ ...asked, repeats: "anywhere" }),
+        (ended) => ended,
+      ),
+  },
+  {
+    title: "an eventual write that may have been taken ends in a refusal",
+    plant: () =>
+      replaceEventualCalls(
+        (asked) => asked,
+        (ended) => {
+          const isUnknown = "error" in ended && ended.error._tag === "OutcomeUnknown"
+          return isUnknown ? { error: new QuorumUnavailable({ detail: "planted" }) } : ended
+        },
+      ),
   },
 ]
