@@ -57,6 +57,44 @@ test("AP pitfall 15: a tree that has drifted from its keys is put right, and sai
   expect(machine.status().treesDrifted).toBe(1)
 })
 
+test("a slot of many keys gets leaves, which writes and restarts keep right", () => {
+  const cluster = clusterOf(3)
+  const write = (from: number, count: number) => {
+    for (let i = from; i < from + count; i++) {
+      written(cluster.write(1 + (i % 3), { namespace: siblings, key: `{a}${i}` }, put(`${i}`)))
+    }
+  }
+  const treeOf = (node: number) => {
+    const { owner } = cluster.node(node).loop.eventual.machine
+    const { tree } = (owner as unknown as { tables: Map<number, SlotTables> }).tables.get(
+      siblings,
+    ) as SlotTables
+    return { bits: tree.leafBits(slot), count: tree.count(slot) }
+  }
+  const everyTree = (bits: number, count: number) =>
+    cluster.until(`every node has ${count} keys under 2^${bits} leaves`, () =>
+      [1, 2, 3].every((id) => treeOf(id).bits === bits && treeOf(id).count === count),
+    )
+  write(0, 60)
+  everyTree(0, 60)
+  write(60, 60)
+  everyTree(4, 120)
+  write(120, 40)
+  for (const id of [1, 2, 3]) {
+    const node = cluster.node(id)
+    node.loop.storage.flushWanted = true
+  }
+  cluster.pass(1000)
+  cluster.restart(2)
+  everyTree(4, 160)
+  write(160, 20)
+  cluster.pass(3000)
+  everyTree(4, 180)
+  for (const id of [1, 2, 3]) {
+    expect(cluster.node(id).loop.eventual.machine.status().treesDrifted).toBe(0)
+  }
+})
+
 describe("a delete", () => {
   test("goes from all owners once the window has passed, and their clocks speak for it", () => {
     const cluster = clusterOf(3)

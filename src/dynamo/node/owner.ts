@@ -518,19 +518,20 @@ export class Owner implements OwnerTables {
     return this.tablesOf(namespace).digest(slot)
   }
 
-  /** Adds up the tree of a slot anew, from its keys. False: it had drifted from them, and is right now. */
+  /** Adds up the tree of a slot anew, from its keys, with as many leaves as they want. False: it had drifted from them, and is right now. */
   recountTree(namespace: NamespaceId, slot: Slot): boolean {
     const tables = this.tablesOf(namespace)
     const { tree } = tables
-    const rebuild = tree.beginRebuild(slot, tree.leafBits(slot))
+    const bits = tree.leafBits(slot)
+    const rebuild = tree.beginRebuild(slot)
     assert(rebuild !== undefined, "a rebuild ends in the turn in which it began")
     this.forEachState(namespace, slot, (key, state) => {
       if (hashState(key, state) > 0) rebuild.insert(hash)
       return true
     })
-    if (tree.finishRebuild(rebuild) === "same") return true
-    tables.changed(slot, this.store.mark)
-    return false
+    const isSame = tree.finishRebuild(rebuild) === "same"
+    if (!isSame || tree.leafBits(slot) !== bits) tables.changed(slot, this.store.mark)
+    return isSame
   }
 
   view(namespace: NamespaceId): MerkleView {
