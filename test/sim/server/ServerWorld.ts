@@ -31,11 +31,12 @@ import { workerOf } from "./simulatedWorker.ts"
  * 1. Processes (simulatedProcess.ts) meet through events in virtual time. One runs a callback and all microtasks that follow from it, then the next event
  *    comes; nothing waits for real time, and a seed decides everything.
  * 2. Safety phase: users work, orders change the cluster, faults strike machines, processes, links and disks.
- * 3. Liveness phase: all heals; a node that lost its disk is removed, and joins anew; every range must take a write and its replicas become equal in bounded time. Then every key is read once more.
+ * 3. Liveness phase: all heals; a node that lost its disk is removed, and joins anew; every range must take a write and its replicas become equal in bounded time, and eventual namespaces come to rest. Then every key is read once more.
  *
- * Checked: histories and counters as users saw them, and at every step what the world simulator checks of a store (nodeChecks.ts).
+ * Checked: histories and counters as users saw them, books of what they wrote in eventual namespaces (EventualWorkload.ts), and at every step what the world simulator checks of a
+ * store (nodeChecks.ts).
  *
- * Left out: the command line and the supervisor, damage to stored bytes, full disks. The world simulator carries the volume.
+ * Left out: the command line and the supervisor, damage to stored bytes, full disks, expiry and wall clocks in eventual namespaces. The world simulator carries the volume.
  */
 const safetyPhaseUs = 20_000_000
 /** The longest that a healed cluster may take for each step of the liveness phase. */
