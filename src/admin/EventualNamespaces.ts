@@ -2,7 +2,7 @@ import { Effect } from "effect"
 import type { EventualNamespaceRecord } from "../server/directory.ts"
 import { firstEventualNamespace } from "../server/directory.ts"
 import { invalid, namespaceKey } from "./Meta.ts"
-import { membersOf, type Plane, pause, refreshAll } from "./Plane.ts"
+import { membersOf, type Plane, pause, refreshAll, stayingNodes } from "./Plane.ts"
 import { type NewEventualNamespace, verbs } from "./verbs.ts"
 
 const copiesDefault = 3
@@ -14,7 +14,7 @@ export const createEventual = Effect.fnUntraced(function* (
   asked: NewEventualNamespace,
 ) {
   const { name, conflict, write, read } = asked
-  const { length } = yield* membersOf(plane)
+  const { length } = yield* stayingNodes(plane)
   const replicas = asked.replicas ?? Math.min(copiesDefault, length)
   if (replicas > length) {
     return yield* invalid(`${replicas} replicas need as many nodes: the cluster has ${length}`)

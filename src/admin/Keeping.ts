@@ -99,7 +99,8 @@ function correctOwnRecord(
   { directory, versions }: Snapshot,
 ): Effect.Effect<unknown, KvorumError> {
   const record = directory.nodes.find(({ id }) => id === self.id)
-  if (record?.state !== "member" || record.incarnation !== self.incarnation) return Effect.void
+  if (record === undefined || record.incarnation !== self.incarnation) return Effect.void
+  if (record.state === "removed") return Effect.void
   const { peer, client, host, zone, rack } = self
   const domains = {
     ...(zone === undefined ? {} : { zone }),

@@ -9,11 +9,11 @@ import { invalid, namespaceKey } from "./Meta.ts"
 import {
   type LedRange,
   type Member,
-  membersOf,
   type Plane,
   pause,
   rangesOf,
   refreshAll,
+  stayingNodes,
 } from "./Plane.ts"
 import { loadsOf, placeVoters } from "./placement.ts"
 import { cutAtAll } from "./Ranges.ts"
@@ -34,7 +34,7 @@ export const createNamespace = Effect.fnUntraced(function* (plane: Plane, asked:
   if (asked.mode === "eventual") return yield* createEventual(plane, asked)
   const record = yield* claim(plane, asked)
   yield* cutAtAll(plane, cutsOf(record))
-  const members = yield* membersOf(plane)
+  const members = yield* stayingNodes(plane)
   const all = yield* rangesOf(plane)
   const loads = loadsOf(all.map(({ descriptor }) => descriptor))
   const own = rangesWithin(all, record.id)
@@ -83,7 +83,7 @@ function tooFew(members: ReadonlyArray<Member>, { name, replicas }: StrongNamesp
 
 const claim = Effect.fnUntraced(function* (plane: Plane, asked: NewStrongNamespace) {
   const { name, partitioning, ranges } = asked
-  const { length } = yield* membersOf(plane)
+  const { length } = yield* stayingNodes(plane)
   const replicas = asked.replicas ?? Math.min(replicasDefault, length)
   if (replicas > length) {
     return yield* invalid(`${replicas} replicas need as many nodes: the cluster has ${length}`)

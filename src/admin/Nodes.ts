@@ -23,7 +23,7 @@ export const joinNode = Effect.fnUntraced(function* (plane: Plane, asking: NewNo
   }
   if (known !== undefined) return yield* welcome(plane, known.id)
   const tenant = directory.nodes.find(
-    ({ peer, state }) => state === "member" && peer === asking.peer,
+    ({ peer, state }) => state !== "removed" && peer === asking.peer,
   )
   if (tenant !== undefined) {
     return yield* invalid(
@@ -67,7 +67,8 @@ export function votersWithout(
 }
 
 /**
- * Takes a node out for good: its slots of eventual namespaces, if it is up, and its replicas move to other nodes, or go where there is none to take them; then its record says `removed`, after which every
+ * Takes a node out for good: its record says `leaving`, so that it is given nothing new; its replicas move to other nodes, or go where there is none to take them, and its slots of
+ * eventual namespaces, if it is up; then its record says `removed`, after which every
  * node refuses its incarnation and its process stops. Refused before anything happens when a range would be left without a replica. The result counts the
  * replicas that moved, and the ranges that have one fewer.
  */
@@ -77,20 +78,26 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
   if (record === undefined) return yield* invalid(`there is no node n${leaving}`)
   let moved = 0
   let fewer = 0
-  let isMarked = record.state === "removed"
+  let { state } = record
+  const mark = Effect.fnUntraced(function* (next: "leaving" | "removed") {
+    yield* plane.meta.changeNode(leaving, (present) =>
+      present.state === "removed" || present.state === next
+        ? undefined
+        : { ...present, state: next },
+    )
+    state = next
+    yield* refreshAll(plane)
+  })
   for (;;) {
     const candidates = (yield* liveNodes(plane)).filter(({ node }) => node !== leaving)
     const descriptors = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
     const loads = loadsOf(descriptors)
     const held = descriptors.filter(({ replicas }) => replicas.some(({ node }) => node === leaving))
-    if (held.length === 0) {
-      if (!isMarked) yield* leaveRing(plane, leaving)
-      if (isMarked) break
-      yield* plane.meta.changeNode(leaving, (present) =>
-        present.state === "removed" ? undefined : { ...present, state: "removed" },
-      )
+    if (held.length === 0 && state !== "member") {
+      if (state === "removed") break
+      yield* leaveRing(plane, leaving)
+      yield* mark("removed")
       // Another order may have brought a replica there before nodes knew that it leaves: once more.
-      isMarked = true
       continue
     }
     const plans = held.map((descriptor) => {
@@ -105,6 +112,10 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
       return yield* invalid(
         `n${leaving} has the only replica of range ${stuck.id}, and no other node is up to take it: start one first`,
       )
+    }
+    if (state === "member") {
+      yield* mark("leaving")
+      continue
     }
     for (const { id, heirs, isFewer } of plans) {
       yield* reshape(plane, id, (voters) => [

@@ -47,9 +47,11 @@ export const rangeOf = Effect.fnUntraced(function* (plane: Plane, id: RangeId) {
   return found
 })
 
-/** A node of the cluster, and whether it answers now. */
+/** A node that was not removed, and whether it answers now. */
 export interface Member extends Candidate {
   readonly isUp: boolean
+  /** Its removal was ordered. */
+  readonly isLeaving: boolean
 }
 
 export const membersOf = Effect.fnUntraced(function* ({ client, meta }: Plane) {
@@ -58,20 +60,27 @@ export const membersOf = Effect.fnUntraced(function* ({ client, meta }: Plane) {
   })
   const answering = new Set(status.nodes.map(({ id }) => id))
   return directory.nodes
-    .filter(({ state }) => state === "member")
-    .map(({ id, host }): Member => ({ node: id, host, isUp: answering.has(id) }))
+    .filter(({ state }) => state !== "removed")
+    .map(({ id, host, state }): Member => {
+      return { node: id, host, isUp: answering.has(id), isLeaving: state === "leaving" }
+    })
 })
 
-/** Members that answer now: those that may take a replica. */
+/** Members that stay. */
+export function stayingNodes(plane: Plane): Effect.Effect<ReadonlyArray<Member>, KvorumError> {
+  return Effect.map(membersOf(plane), (members) => members.filter(({ isLeaving }) => !isLeaving))
+}
+
+/** Of these, who answers now: those that may take a replica. */
 export function liveNodes(plane: Plane): Effect.Effect<ReadonlyArray<Candidate>, KvorumError> {
-  return Effect.map(membersOf(plane), (members) => members.filter(({ isUp }) => isUp))
+  return Effect.map(stayingNodes(plane), (members) => members.filter(({ isUp }) => isUp))
 }
 
 /** Has every node that is up read the directory; one that does not answer learns it by itself soon after it comes back. */
 export const refreshAll = Effect.fnUntraced(function* (plane: Plane) {
   yield* plane.refresh
   const { self, directory } = plane.control
-  const others = directory().nodes.filter(({ id, state }) => id !== self.id && state === "member")
+  const others = directory().nodes.filter(({ id, state }) => id !== self.id && state !== "removed")
   yield* Effect.forEach(
     others,
     ({ id }) =>

@@ -11,7 +11,7 @@ import { isRefusal, withDomains, withNewcomer, withParting } from "../topology/r
 import type { NodeId, RingVersion, Slot } from "../types.ts"
 import type { Meta, Snapshot } from "./Meta.ts"
 import type { Plane } from "./Plane.ts"
-import { liveNodes, pause, refreshAll } from "./Plane.ts"
+import { membersOf, pause, refreshAll } from "./Plane.ts"
 import { verbs } from "./verbs.ts"
 
 /**
@@ -25,6 +25,8 @@ const strategy = "zone"
 /** Slots that may be changing at a time. */
 const slotsAtOnceMax = 4096
 const reportWaitMs = 2000
+/** A node that is to leave and was not heard of for so long is not waited for. */
+const silenceMs = 10_000
 
 /** Writes the first ring, of all nodes that are members by then, where there is none. */
 export const foundRing = Effect.fnUntraced(function* (meta: Meta, { directory }: Snapshot) {
@@ -86,17 +88,22 @@ function withMembers(ring: Ring, directory: Directory): Ring | undefined {
 }
 
 /**
- * Has a node that is up hand its slots over, and returns when it has none; one that is down, or the last one, is left to be `gone` when its record says that it was removed.
+ * Has a node hand its slots over, and returns when it has none, keeps nothing for others and knows that it may take no more. One that does not answer for a while, or the last one, is
+ * left to be `gone` when its record says that it was removed; one that only starts again has data that nobody else may have.
  */
 export const leaveRing = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId) {
-  const { meta } = plane
+  const { meta, control } = plane
   for (;;) {
     const { directory, versions } = yield* meta.read
     const ring = directory.ring?.ring
     const member = ring === undefined ? undefined : memberOf(ring.members, leaving)
-    if (ring === undefined || member === undefined || member.state === "gone") return
-    if (!(yield* liveNodes(plane)).some(({ node }) => node === leaving)) return
-    if (member.state === "member") {
+    if (ring === undefined || member?.state === "gone") return
+    const isUp = (yield* membersOf(plane)).some(({ node, isUp }) => node === leaving && isUp)
+    if (!isUp && control.silentMs(leaving) >= silenceMs) return
+    if (member === undefined) {
+      const report = isUp ? yield* reportOf(plane, leaving) : undefined
+      if (report !== undefined && report.confirmed >= ring.version && report.owed === 0) return
+    } else if (member.state === "member") {
       const next = withParting(ring, leaving, "leaving")
       if (isRefusal(next)) return
       yield* meta.set(ringKey, ringAsJson(next), versions.get(ringKey))
@@ -139,17 +146,23 @@ const withSteps = Effect.fnUntraced(function* (
   return nextRing(ring, { goal, reports, slotsAtOnceMax })
 })
 
+/** What a node says of itself, if it answers. */
+function reportOf(plane: Plane, node: NodeId): Effect.Effect<RingReport | undefined> {
+  const options = { node, deadlineMs: reportWaitMs }
+  return Effect.match(plane.client.admin(verbs.ringReport, {}, options), {
+    onSuccess: (report) => report as RingReport,
+    onFailure: () => undefined,
+  })
+}
+
 const reportsOf = Effect.fnUntraced(function* (plane: Plane, ring: Ring) {
   const byNode = new Map<NodeId, RingReport>()
   yield* Effect.forEach(
     ring.members.filter(({ state }) => state !== "gone"),
-    ({ node }) => {
-      const options = { node, deadlineMs: reportWaitMs }
-      return Effect.match(plane.client.admin(verbs.ringReport, {}, options), {
-        onSuccess: (report) => void byNode.set(node, report as RingReport),
-        onFailure: () => undefined,
-      })
-    },
+    ({ node }) =>
+      Effect.map(reportOf(plane, node), (report) => {
+        if (report !== undefined) byNode.set(node, report)
+      }),
     { concurrency: "unbounded", discard: true },
   )
   const filled = new Set<string>()

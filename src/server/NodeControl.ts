@@ -25,6 +25,7 @@ export interface NodeControlOptions {
   /** This node is not of its cluster, or no more: the eventual half takes nothing. */
   readonly resign: () => void
   readonly ringReport: () => RingReport
+  readonly silentMs: (node: NodeId) => number
   readonly forget: (namespace: NamespaceId) => boolean
   /** A line for the operator. */
   readonly warn: (line: string) => void
@@ -100,6 +101,7 @@ export class NodeControl implements ControlShape {
     const report = this.options.ringReport()
     return { ...report, confirmed: Math.min(report.confirmed, this.known.keptRing) }
   }
+  readonly silentMs = (node: NodeId): number => this.options.silentMs(node)
   readonly forget = (namespace: NamespaceId): boolean => this.options.forget(namespace)
 
   readonly odd = (): ReadonlyArray<OddReplica> => this.options.odd()

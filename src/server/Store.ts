@@ -212,6 +212,7 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
           driver.wake()
         },
         ringReport: () => loop.eventual.ringReport(),
+        silentMs: (id) => loop.eventual.machine.silentMs(id),
         forget: (namespace) => {
           driver.wake()
           return loop.eventual.drop(namespace)

@@ -72,6 +72,8 @@ export interface ControlShape {
   readonly learn: (directory: Directory) => void
   /** What this node has taken over of the ring, for whoever makes its next version. */
   readonly ringReport: () => RingReport
+  /** For how long this node has heard nothing of another one, in milliseconds; at most for as long as it runs. */
+  readonly silentMs: (node: NodeId) => number
   /** Forgets an eventual namespace that is being deleted; true once that is durable. */
   readonly forget: (namespace: NamespaceId) => boolean
   /** Descriptors of the ranges led here. */

@@ -39,8 +39,11 @@ export interface NodeRecord {
   /** Names of the failure domains that it is in; absent = it was given none. */
   readonly zone?: string
   readonly rack?: string
-  /** `removed` is final: the id and the incarnation are refused for ever. */
-  readonly state: "member" | "removed"
+  /**
+   * `leaving`: its removal was ordered, so that it is given nothing new; it serves what it holds until others hold all of it. `removed` is final: the id and the incarnation are refused
+   * for ever.
+   */
+  readonly state: "member" | "leaving" | "removed"
 }
 
 export type NamespaceRecord = StrongNamespace | EventualNamespaceRecord
@@ -276,7 +279,7 @@ export function nodeOf(record: JsonRecord): NodeRecord | undefined {
   if (!isCount(id) || typeof incarnation !== "string") return undefined
   if (typeof peer !== "string" || typeof client !== "string" || typeof host !== "string")
     return undefined
-  if (state !== "member" && state !== "removed") return undefined
+  if (state !== "member" && state !== "leaving" && state !== "removed") return undefined
   const domains = {
     ...(typeof zone === "string" ? { zone } : {}),
     ...(typeof rack === "string" ? { rack } : {}),

@@ -27,6 +27,8 @@ export interface RingReport {
   readonly confirmed: RingVersion
   /** Slots that it was given anew and holds all of, with the version that began the step. */
   readonly filled: ReadonlyArray<{ readonly slot: Slot; readonly since: RingVersion }>
+  /** Hints that it keeps for others, and requests that it coordinates. */
+  readonly owed: number
   /** Slots of which it has lost data, and that need a new version of the ring (dynamo/node/refills.ts). */
   readonly lost?: LostReport
 }
@@ -256,10 +258,11 @@ export class EventualHalf {
   }
 
   ringReport(): RingReport {
-    if (!this.isOpen) return { confirmed: 0, filled: [] }
-    const { exchanges, ringVersion, refills } = this.machine
+    if (!this.isOpen) return { confirmed: 0, filled: [], owed: 0 }
+    const { exchanges, ringVersion, refills, hints, coordinators } = this.machine
     const lost = refills.lost()
-    const report = { confirmed: ringVersion, filled: exchanges.filled() }
+    const owed = hints.count + coordinators.count
+    const report = { confirmed: ringVersion, filled: exchanges.filled(), owed }
     return lost === undefined ? report : { ...report, lost }
   }
 

@@ -36,7 +36,7 @@
 import { assert } from "../lib/assert.ts"
 import { slotCount } from "../lib/slot.ts"
 import type { NodeId, RingVersion, Slot } from "../types.ts"
-import { memberOf, membersProblem, type RingMember, type Strategy } from "./member.ts"
+import { isPlaced, memberOf, membersProblem, type RingMember, type Strategy } from "./member.ts"
 import type { SlotOwners, SlotState } from "./slotOwners.ts"
 import { type ListTable, type Placement, placementOf } from "./slotTable.ts"
 
@@ -173,23 +173,29 @@ export class Ring {
     return this.table.since[slot]
   }
 
+  /** Whether a node may keep what is others': one that has left, or is to join, will not be waited for. */
+  isMember(node: NodeId): boolean {
+    const member = memberOf(this.members, node)
+    return member !== undefined && member.state !== "gone"
+  }
+
   isGone(node: NodeId): boolean {
     return memberOf(this.members, node)?.state === "gone"
   }
 
   /**
    * Who stands in for owners of a slot, in the order to ask: first the others of its preference lists, which span the failure domains, then all
-   * members in an order of the slot's own (rendezvous hashing), so that what a lost node leaves is spread over all. Never an owner, old or new, nor one that is gone.
+   * members in an order of the slot's own (rendezvous hashing), so that what a lost node leaves is spread over all. Never an owner, old or new, nor one that leaves or is gone.
    */
   standIns(slot: Slot, replicas: number): ReadonlyArray<NodeId> {
     const { lists, from, to } = this.table
     const listed = new Set([...lists.nodesOf(from[slot]), ...lists.nodesOf(to[slot])])
-    const others = this.members
-      .map(({ node }) => node)
+    const placed = new Set(this.members.filter(isPlaced).map(({ node }) => node))
+    const others = [...placed]
       .filter((node) => !listed.has(node))
       .sort((left, right) => scatter(slot, right) - scatter(slot, left) || left - right)
     return [...listed, ...others].filter(
-      (node) => !this.isOwner(slot, replicas, node) && !this.isGone(node),
+      (node) => placed.has(node) && !this.isOwner(slot, replicas, node),
     )
   }
 

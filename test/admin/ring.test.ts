@@ -40,7 +40,16 @@ describe("the ring", () => {
       await expectAll(client, "two")
       expect(keys.some((key) => owns(ring, slotOf(utf8(key)), 4))).toBe(true)
 
+      // It leaves once: whoever keeps the ring must not take it for a newcomer as soon as it has no slot.
+      const states: Array<string> = []
+      const watch = setInterval(() => {
+        const state = memberOf(ringAt(nodes, "n1").members, 2)?.state ?? "out"
+        if (states.at(-1) !== state) states.push(state)
+      }, 5)
       await order(client, "node.remove", { node: 2 }, 1)
+      clearInterval(watch)
+      expect(states.filter((state) => state !== "member")).toEqual(["leaving", "out"])
+      expect(states.at(-1)).toBe("out")
       const gone = () => {
         const now = ringAt(nodes, "n1")
         return isAtRest(now) && ownedBy(now, 2) === 0

@@ -1,7 +1,12 @@
 import { expect, test } from "bun:test"
+import { opCodes } from "../../src/dynamo/node/opCodes.ts"
 import { text, utf8 } from "../../src/lib/bytes.ts"
 import { slotOf } from "../../src/lib/slot.ts"
-import { EventualCluster, put, seenIn, siblings } from "./eventualCluster.ts"
+import type { PeerMessage } from "../../src/server/peerMessage.ts"
+import { memberOf } from "../../src/topology/member.ts"
+import { withParting } from "../../src/topology/ringMembers.ts"
+import { ringFrom } from "../topology/harness.ts"
+import { codesIn, EventualCluster, put, seenIn, siblings } from "./eventualCluster.ts"
 
 test("slots move to a node that joins while writes go on; who had them forgets them, and nothing is lost", () => {
   const cluster = new EventualCluster(3)
@@ -50,3 +55,41 @@ test("slots move to a node that joins while writes go on; who had them forgets t
   }
   expect(held).toBeGreaterThan(5)
 }, 120_000)
+
+test("who leaves says what it keeps for others, and takes nothing more for them once it is out", () => {
+  const cluster = new EventualCluster(5)
+  const key = Array.from({ length: 100 }, (_, i) => `key${i}`).find(
+    (each) => cluster.ring.standIns(slotOf(utf8(each)), 3)[0] === 5,
+  ) as string
+  const [down, coordinator] = cluster.owners(key) as [number, number]
+  const parting = cluster.node(5).loop.eventual
+  cluster.pass(500)
+  cluster.crash(down)
+  const late: Array<PeerMessage> = []
+  cluster.loses = (_, to, message) => {
+    const isHint = to === 5 && codesIn(message).includes(opCodes.store)
+    if (isHint) late.push(message)
+    return isHint
+  }
+  const place = { namespace: siblings, key }
+  cluster.write(coordinator, place, put("late"), { level: "one" })
+  cluster.until("a hint was on its way", () => late.length > 0)
+  cluster.loses = () => false
+  cluster.write(coordinator, place, put("kept"), { level: "one" })
+  cluster.until("it keeps a hint", () => parting.ringReport().owed > 0)
+  cluster.start(down)
+  cluster.until("it has delivered it", () => parting.ringReport().owed === 0)
+  cluster.ring = ringFrom(withParting(cluster.ring, 5, "leaving"))
+  for (const id of cluster.nodes.keys()) cluster.teach(id)
+  // A version costs each node a look at all slots.
+  while (memberOf(cluster.ring.members, 5) !== undefined) {
+    cluster.stepRing()
+    cluster.pass(300)
+  }
+  for (const message of late) cluster.node(5).loop.receive(coordinator, message)
+  cluster.pass(100)
+  expect(parting.ringReport()).toMatchObject({ owed: 0, confirmed: cluster.ring.version })
+  expect(parting.machine.hints.count).toBe(0)
+  const refused = cluster.write(5, place, put("lost"), { level: "one" })
+  expect(refused).toMatchObject({ _tag: "EventualRefused", refusal: { _tag: "RingMoved" } })
+}, 60_000)

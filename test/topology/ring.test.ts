@@ -56,19 +56,21 @@ describe("a ring at rest", () => {
     expect(owners.writeMet(owners.writeMask, 3)).toBe(false)
   })
 
-  test("has everybody else as stand-ins, those of the list first, none that is gone", () => {
-    const wounded = ringFrom(withParting(ring, 4, "gone"))
-    const spread = new Set<number>()
-    for (let slot = 0; slot < slotCount; slot += 37) {
-      const standIns = wounded.standIns(slot, 3)
-      const list = ring.listOf(slot)
-      const expected = list.slice(3).filter((node) => node !== 4)
-      expect(standIns.slice(0, expected.length)).toEqual(expected)
-      const others = [1, 2, 3, 5, 6, 7, 8, 9].filter((node) => !list.slice(0, 3).includes(node))
-      expect(standIns.toSorted()).toEqual(others)
-      spread.add(ringOfFew.standIns(slot, 7)[0])
+  test("has everybody else as stand-ins, those of the list first, none that leaves or is gone", () => {
+    for (const state of ["leaving", "gone"] as const) {
+      const wounded = ringFrom(withParting(ring, 4, state))
+      const spread = new Set<number>()
+      for (let slot = 0; slot < slotCount; slot += 37) {
+        const standIns = wounded.standIns(slot, 3)
+        const list = ring.listOf(slot)
+        const expected = list.slice(3).filter((node) => node !== 4)
+        expect(standIns.slice(0, expected.length)).toEqual(expected)
+        const others = [1, 2, 3, 5, 6, 7, 8, 9].filter((node) => !list.slice(0, 3).includes(node))
+        expect(standIns.toSorted()).toEqual(others)
+        spread.add(ringOfFew.standIns(slot, 7)[0])
+      }
+      expect(spread.size).toBeGreaterThan(8)
     }
-    expect(spread.size).toBeGreaterThan(8)
   })
 
   const ringOfFew = ringOf(18)

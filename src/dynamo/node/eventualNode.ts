@@ -221,6 +221,11 @@ export class EventualNode implements NodeHost {
     return node === this.node || this.liveness.isUp(node, this.clock.monotonicMs)
   }
 
+  /** For how long nothing was heard of a node. */
+  silentMs(node: NodeId): number {
+    return node === this.node ? 0 : this.liveness.silentMs(node, this.clock.monotonicMs)
+  }
+
   /** Takes over what the meta group says. An older ring changes nothing. */
   learn(ring: RingPort | undefined, namespaces: ReadonlyArray<EventualNamespace>): void {
     const known = this.namespaces

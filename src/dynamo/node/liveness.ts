@@ -32,7 +32,12 @@ export class Liveness {
 
   isUp(node: NodeId, nowMs: MonotonicMs): boolean {
     if (this.lost.has(node)) return false
-    return nowMs - (this.heard.get(node) ?? this.startedMs) < silenceMs
+    return this.silentMs(node, nowMs) < silenceMs
+  }
+
+  /** For how long nothing was heard of it; at most for as long as this node runs. */
+  silentMs(node: NodeId, nowMs: MonotonicMs): number {
+    return nowMs - (this.heard.get(node) ?? this.startedMs)
   }
 
   /** True once every `greetingMs`. */

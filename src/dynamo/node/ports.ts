@@ -59,6 +59,8 @@ export interface RingPort {
   verdictOf(slot: Slot, version: RingVersion): "current" | "moved" | "ahead"
   /** The version that last changed the slot: messages of older ones are `moved`. */
   changedAt(slot: Slot): RingVersion
+  /** Whether a node is in the ring, and may keep hints. */
+  isMember(node: NodeId): boolean
   /** Whether a member will never answer again. */
   isGone(node: NodeId): boolean
   zoneOf(node: NodeId): string

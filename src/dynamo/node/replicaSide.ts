@@ -107,7 +107,7 @@ export class ReplicaSide {
     const namespace = host.namespaces.get(op.namespace)
     if (namespace === undefined || ruleOf(op.state) !== namespace.rule) return verdicts.refused
     if (op.hintFor === 0) return this.judgeOwner(op)
-    return host.ring === undefined ? verdicts.refused : verdicts.done
+    return host.ring?.isMember(host.node) === true ? verdicts.done : verdicts.refused
   }
 
   private judgeOwner(op: Pick<FetchOp, "key" | "namespace" | "ringVersion">): Verdict {

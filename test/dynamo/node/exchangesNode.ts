@@ -64,6 +64,10 @@ export class StepRing implements RingPort {
     return this.steps.get(slot)?.since ?? 0
   }
 
+  isMember(): boolean {
+    return true
+  }
+
   isGone(): boolean {
     return false
   }
