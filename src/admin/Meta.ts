@@ -36,9 +36,27 @@ export class Meta {
 
   readonly read: Effect.Effect<Snapshot, KvorumError> = Effect.suspend(() => this.readAll())
 
+  /**
+   * As it was at one moment: a page is, and what takes several of them is read again until nothing has changed in between. A node that knew a ring, and not yet a namespace that was
+   * made before it, would report slots filled that it has nothing of.
+   */
   private readonly readAll = Effect.fnUntraced(function* (this: Meta) {
+    let before: string | undefined
+    for (let attempt = 0; attempt < attemptsMax; attempt++) {
+      const { found, pages } = yield* this.readPages()
+      // Every write in the range takes a higher version, and a delete leaves one record fewer: with both the same, nothing has changed, as nearly always.
+      const newest = found.reduce((most, { version }) => Math.max(most, version), 0)
+      const stamp = `${found.length} ${newest}`
+      if (this.last?.stamp === stamp) return this.last.snapshot
+      if (pages === 1 || stamp === before) return this.take(stamp, found)
+      before = stamp
+    }
+    return yield* new Overloaded({ what: "the directory, which changes all the time," })
+  })
+
+  private readonly readPages = Effect.fnUntraced(function* (this: Meta) {
     const found: Array<Page["entries"][number]> = []
-    let newest = 0
+    let pages = 0
     let cursor: string | undefined
     do {
       const options = { deadlineMs: 5000, ...(cursor === undefined ? {} : { cursor }) }
@@ -46,21 +64,20 @@ export class Meta {
         system,
         options,
       )
-      for (const entry of page.entries) {
-        found.push(entry)
-        newest = Math.max(newest, entry.version)
-      }
+      found.push(...page.entries)
+      pages++
       cursor = page.cursor
     } while (cursor !== undefined)
-    // Every write in the range takes a higher version, and a delete leaves one record fewer: with both the same, nothing has changed, as nearly always.
-    const stamp = `${found.length} ${newest}`
-    if (this.last?.stamp === stamp) return this.last.snapshot
+    return { found, pages }
+  })
+
+  private take(stamp: string, found: Page["entries"]): Snapshot {
     const pairs = found.map(({ key, value }) => [text(key), text(value)] as const)
     const versions = new Map(found.map(({ key, version }) => [text(key), version]))
     const snapshot: Snapshot = { directory: directoryOf(pairs), versions }
     this.last = { stamp, snapshot }
     return snapshot
-  })
+  }
 
   /** False when the key exists already. */
   create(key: string, value: string): Effect.Effect<boolean, KvorumError> {
