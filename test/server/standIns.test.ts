@@ -8,7 +8,8 @@ import { viewOf } from "../../src/dynamo/valueView.ts"
 import { utf8 } from "../../src/lib/bytes.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { slotOf } from "../../src/lib/slot.ts"
-import { withNewcomer } from "../../src/topology/ringMembers.ts"
+import { memberOf } from "../../src/topology/member.ts"
+import { withNewcomer, withParting } from "../../src/topology/ringMembers.ts"
 import { newcomerOf, ringFrom } from "../topology/harness.ts"
 import {
   add,
@@ -64,6 +65,30 @@ describe("stand-ins", () => {
     cluster.until("all owners have it", () => heldAlike(cluster))
     cluster.until("no hint is left", () => standInsAtRest(cluster))
     expect(seenIn(cluster.read(third, place, "all"), siblings, "a").values).toEqual(["one"])
+  })
+
+  test("are rid of an old hint whose owner is lost, once those who own the key then have it", () => {
+    const base = new EventualCluster(1).settings.eventual
+    const hints = { ...base.hints, windowMs: 300 }
+    const cluster = new EventualCluster(4, { eventual: { ...base, hints } })
+    const [coordinator, , lost] = cluster.owners("a") as [number, number, number]
+    const standIn = ids.find((id) => id <= 4 && !cluster.owners("a").includes(id)) as number
+    cluster.crash(lost)
+    cluster.pass(1500)
+    written(cluster.write(coordinator, place, put("one"), { level: "all" }))
+    const { machine } = cluster.node(standIn).loop.eventual
+    expect(machine.hints.owed()).toMatchObject([{ node: lost, count: 1 }])
+    // It is offered to the others, too, who say that they have it.
+    cluster.pass(2000)
+    cluster.ring = ringFrom(withParting(cluster.ring, lost, "gone"))
+    for (const id of cluster.nodes.keys()) cluster.teach(id)
+    while (!cluster.isRingAtRest || memberOf(cluster.ring.members, lost) !== undefined) {
+      cluster.stepRing()
+      cluster.pass(300)
+    }
+    expect(cluster.owners("a")).toContain(standIn)
+    cluster.until("no hint is left", () => machine.hints.count === 0)
+    expect(seenIn(cluster.read(standIn, place, "all"), siblings, "a").values).toEqual(["one"])
   })
 
   test("write themselves when no owner is up, in a tenure that ends when all owners have it", () => {

@@ -282,11 +282,16 @@ export class Hints {
       const owed = hint.owed.filter((node) => node !== self)
       return this.replace(key, value, owed.length === 0 ? undefined : { ...hint, owed })
     }
+    const holders = this.holders.get(keyName(key))
+    // Whoever is owed it since the ring has changed may have said before that it holds it.
+    const lacking = hint.owed.filter((node) => holders?.has(node) !== true)
+    if (lacking.length < hint.owed.length) {
+      return this.replace(key, value, lacking.length === 0 ? undefined : { ...hint, owed: lacking })
+    }
     const isOld = host.clock.wallMs - hint.sinceMs > options.windowMs
     for (const node of isOld ? present : hint.owed) {
       if (node === self || !host.isUp(node) || this.busy.has(busyName(key, node))) continue
-      if (this.holders.get(keyName(key))?.has(node) === true) continue
-      this.send(key, hint, node)
+      if (holders?.has(node) !== true) this.send(key, hint, node)
     }
   }
 
@@ -312,6 +317,21 @@ export class Hints {
     })
   }
 
+  /** Whether as many of these own the hint's slot now as a write would ask for: what others hold may be forgotten. */
+  private isHeldBy(key: Uint8Array, holders: ReadonlySet<NodeId>, copies: number): boolean {
+    const { host, owners } = this
+    const { ring } = host
+    const namespace = host.namespaces.get(namespaceOfKey(key))
+    if (ring === undefined || namespace === undefined) return false
+    ring.owners(slotOfKey(key), namespace.copies, owners)
+    let held = 0
+    for (const node of holders) {
+      const place = owners.indexOf(node)
+      if (place >= 0) held |= 1 << place
+    }
+    return owners.writeMet(held, copies)
+  }
+
   /** An owner's answer. */
   receive(from: NodeId, body: ByteReader): void {
     const { id, verdict } = readVerdict(body)
@@ -329,7 +349,7 @@ export class Hints {
     const holders = this.holders.get(keyName(sent.key)) ?? new Set()
     holders.add(from)
     const isOld = this.host.clock.wallMs - hint.sinceMs > this.options.windowMs
-    const mayGo = isOld && holders.size >= hint.copies
+    const mayGo = isOld && this.isHeldBy(sent.key, holders, hint.copies)
     if (owed.length === 0) return this.replace(sent.key, value, undefined)
     if (mayGo) {
       this.dropped++
