@@ -82,10 +82,10 @@ export const kills: Readonly<Record<string, KillRecord>> = {
   ER: { seed: 1017, seedsTried: 18, invariant: "session" },
   ES: { seed: 1020, seedsTried: 21, invariant: "counter" },
   EX: { seed: 1003, seedsTried: 4, invariant: "assertion" },
-  EY: { seed: 1012, seedsTried: 13, invariant: "session" },
-  EZ: { seed: 1003, seedsTried: 4, invariant: "session" },
+  EY: { seed: 222937417712, seedsTried: 2, invariant: "session" },
+  EZ: { seed: 222937417712, seedsTried: 2, invariant: "session" },
   FA: { seed: 1003, seedsTried: 4, invariant: "falseSibling" },
   FB: { seed: 1, seedsTried: 1, invariant: "divergence" },
-  FC: { seed: 142, seedsTried: 142, invariant: "session" },
+  FC: { seed: 222937417719, seedsTried: 9, invariant: "resurrection" },
   FD: { seed: 38, seedsTried: 38, invariant: "session" },
 }

@@ -83,6 +83,15 @@ export abstract class KeyBook {
   /** Checks an answer, and returns what its reader has seen. */
   abstract read(answer: Answer): Omit<Sight, "context">
 
+  /** A node is gone for good: nobody can say any more that what one node held is there. */
+  weaken(): void {
+    for (const write of this.writes) {
+      if (write.outcome !== "acknowledged" || write.ownersHolding > 1) continue
+      write.outcome = "unknown"
+      write.ownersHolding = 0
+    }
+  }
+
   /** Checks what all owners hold in the end. */
   abstract final(answer: Answer): void
 

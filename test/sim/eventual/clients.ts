@@ -11,6 +11,7 @@ import { planOf } from "./plan.ts"
 const levels: ReadonlyArray<Level> = ["one", "one", "quorum", "quorum", "all"]
 /** That others hold a write of, too. */
 const sharedLevels: ReadonlyArray<Level> = ["quorum", "quorum", "all"]
+const zonedLevels: ReadonlyArray<Level> = [...levels, "localQuorum", "localQuorum"]
 
 /** What clients ask: they write and read with the contexts that they have read themselves, some old, and enter into the books what they were told. */
 export class Clients {
@@ -24,6 +25,12 @@ export class Clients {
     this.prng = prng
     this.parameters = parameters
     this.cluster = cluster
+  }
+
+  private get writeLevels(): ReadonlyArray<Level> {
+    const { rates, zones } = this.parameters
+    if (rates.damage > 0 || rates.gone > 0) return sharedLevels
+    return zones > 1 ? zonedLevels : levels
   }
 
   coordinator(key: Key): NodeId {
@@ -53,7 +60,7 @@ export class Clients {
       ...{ ownersHolding: 0, heldSinceMs: Number.POSITIVE_INFINITY },
     }
     key.book.writes.push(write)
-    const level = prng.pick(this.parameters.rates.damage > 0 ? sharedLevels : levels)
+    const level = prng.pick(this.writeLevels)
     const isCounted = change._tag === "Increment"
     const request: Omit<EventualWrite, "token"> = {
       ...{ _tag: "EventualWrite", namespace: key.namespace.id, key: key.bytes, change, level },
@@ -94,7 +101,7 @@ export class Clients {
   read(key: Key): void {
     const { prng, cluster } = this
     const client = prng.int(0, key.sights.length - 1)
-    const level = prng.pick(levels)
+    const level = prng.pick(this.parameters.zones > 1 ? zonedLevels : levels)
     const startedMs = cluster.nowMs
     cluster.ask(
       this.coordinator(key),

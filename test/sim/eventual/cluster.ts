@@ -9,7 +9,7 @@ import { withNewcomer, withParting } from "../../../src/topology/ringMembers.ts"
 import { SlotOwners } from "../../../src/topology/slotOwners.ts"
 import type { NamespaceId, NodeId } from "../../../src/types.ts"
 import { LoopNode } from "../../server/loopNode.ts"
-import { newcomerOf, ringFrom, ringOf } from "../../topology/harness.ts"
+import { type ClusterOptions, newcomerOf, ringFrom, ringOf } from "../../topology/harness.ts"
 import { SimulatedDisk } from "../simulatedDisk.ts"
 import type { Trace } from "../trace.ts"
 import type { EventualParameters } from "./parameters.ts"
@@ -30,7 +30,8 @@ interface Pending {
 const stepMs = 10
 /** A version costs each node a look at all slots, so the meta group takes its time. */
 const ringEveryMs = 1000
-const firstRings = new Map<number, Ring>()
+/** By number of nodes, then of zones. */
+const firstRings = new Map<string, Ring>()
 
 /** Whole store loops without a strong range, on simulated disks and clocks, and the network between them; and the meta group, which is no part of it but its word. */
 export class SimulatedCluster {
@@ -52,6 +53,7 @@ export class SimulatedCluster {
   private readonly pending = new Set<Pending>()
   private token = 1
   isHealed = false
+  private readonly domains: ClusterOptions
   private readonly parameters: EventualParameters
   private readonly prng: Prng
   private readonly trace: Trace
@@ -61,9 +63,11 @@ export class SimulatedCluster {
     this.prng = prng
     this.trace = trace
     this.nowMs = 1000 + prng.int(0, 1_000_000)
-    const { nodes } = parameters
-    this.ring = firstRings.get(nodes) ?? ringOf(nodes)
-    firstRings.set(nodes, this.ring)
+    const { nodes, zones } = parameters
+    const shape = `${nodes} ${zones}`
+    this.domains = zones > 1 ? { zones, strategy: "zone" } : {}
+    this.ring = firstRings.get(shape) ?? ringOf(nodes, this.domains)
+    firstRings.set(shape, this.ring)
     for (let id = 1; id <= nodes; id++) this.join(id)
   }
 
@@ -132,8 +136,16 @@ export class SimulatedCluster {
   }
 
   addMember(id: NodeId): void {
-    this.ring = ringFrom(withNewcomer(this.ring, newcomerOf(id), 16))
+    this.ring = ringFrom(withNewcomer(this.ring, newcomerOf(id, this.domains), 16))
     this.join(id)
+  }
+
+  /** Lost for good, with its disk: nobody hears of it any more, and the others fill its place. */
+  lose(id: NodeId): void {
+    this.crash(id)
+    this.members.delete(id)
+    this.disks.delete(id)
+    this.ring = ringFrom(withParting(this.ring, id, "gone"))
   }
 
   /** Hands over what it has, and serves until then. */
@@ -267,8 +279,8 @@ export class SimulatedCluster {
     this.envelopes = this.envelopes.filter(({ atMs }) => atMs > this.nowMs)
     for (const { from, to, message } of due) {
       const node = this.nodes.get(to)
-      // A cut takes what is on its way with it.
-      if (node === undefined || this.cuts.has(`${from}>${to}`)) continue
+      // A cut takes what is on its way with it, and one that was lost is heard no more.
+      if (node === undefined || !this.members.has(from) || this.cuts.has(`${from}>${to}`)) continue
       this.trace.record("deliver", this.nowMs, from, to)
       node.loop.receive(from, message)
     }

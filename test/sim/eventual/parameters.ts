@@ -14,6 +14,8 @@ export interface EventualParameters {
   readonly spares: number
   readonly namespaces: ReadonlyArray<EventualNamespace>
   readonly keys: number
+  /** That copies are spread over, and that clients ask at `localQuorum` in; 1: there are none. */
+  readonly zones: number
   /** All keys lie in one slot. */
   readonly oneSlot: boolean
   readonly clients: number
@@ -41,6 +43,8 @@ export interface EventualParameters {
     /** Nothing goes wrong for a while: hints are delivered, tenures end, and their epochs. */
     readonly calm: number
     readonly ring: number
+    /** A node is lost for good, with its disk, and taken out of the ring; never a second one before the others hold all again. */
+    readonly gone: number
     readonly clock: number
     readonly full: number
     /** What one node has on its disk is damaged: always the same node, so that nothing may be lost that others have. */
@@ -78,6 +82,7 @@ export function parametersOf(seed: number): EventualParameters {
   const parameters: EventualParameters = {
     ...{ theme, nodes, namespaces, spares: is("ring") ? 2 : prng.pick([0, 0, 1]) },
     ...{ keys: prng.pick([1, 2, 4]), oneSlot: is("standIns") || prng.chance(0.4) },
+    zones: 1,
     ...{ clients: prng.pick([1, 2, 4]), steps: prng.int(40, 100) },
     burst: is("standIns") ? prng.pick([3, 8]) : prng.pick([1, 3]),
     nearOwner: is("standIns") ? prng.pick([0, 0.3]) : prng.pick([0.5, 0.9, 1]),
@@ -97,6 +102,7 @@ export function parametersOf(seed: number): EventualParameters {
       longAway: is("deletes") ? 0.04 : off(prng, 0.2, 0.02),
       calm: is("standIns") ? 0.08 : is("ring") ? 0.04 : off(prng, 0.3, 0.04),
       ring: is("ring") ? 0.15 : off(prng, 0.1, 0.04),
+      gone: 0,
       clock: is("clocks") ? 0.2 : off(prng, 0.2, 0.05),
       full: off(prng, 0.2, 0.03),
       damage: 0,
@@ -106,7 +112,21 @@ export function parametersOf(seed: number): EventualParameters {
     blind: is("deletes") || is("clocks") ? 0.1 : prng.pick([0.1, 0.3, 0.9]),
     deletes: is("deletes") ? 0.4 : 0.15,
   }
-  return is("mixture") && prng.chance(0.5) ? withDamage(parameters, prng) : parameters
+  if (is("mixture") && prng.chance(0.5)) return withDamage(parameters, prng)
+  // Drawn apart, so that all other seeds draw as if there were none of this.
+  const extra = new Prng(seed + 0x5eed).fork()
+  const drawn = extra.chance(0.12) ? withLosses(parameters, extra) : parameters
+  return extra.chance(0.12) ? { ...drawn, zones: extra.pick([2, 3]) } : drawn
+}
+
+/** Of every key others have copies, too. */
+function withLosses(parameters: EventualParameters, prng: Prng): EventualParameters {
+  const { namespaces, rates } = parameters
+  return {
+    ...parameters,
+    namespaces: namespaces.map((each) => ({ ...each, copies: Math.max(3, each.copies) })),
+    rates: { ...rates, gone: prng.pick([0.02, 0.06]) },
+  }
 }
 
 /** Of every key others have copies, too; and what nobody reads the scrub finds. */

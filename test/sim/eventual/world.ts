@@ -19,7 +19,8 @@ const dayMs = 86_400_000
  * Eventual mode under everything that may happen to it: the classes that ship (store loop, journal, engine, the whole of `dynamo/node`) over simulated disks, clocks and network.
  *
  * Clients write and read a handful of keys, each with the contexts that it has read itself, some old. Meanwhile messages are lost, late and doubled, links are cut one way, power goes
- * and takes what was not synced, clocks are apart and jump, nodes are away for days, disks are full, and nodes join and leave the ring, of which word spreads slowly; in some worlds one node's disk is damaged, again and again. Then all is made
+ * and takes what was not synced, clocks are apart and jump, nodes are away for days, disks are full, and nodes join and leave the ring, of which word spreads slowly; in some worlds one node's disk is damaged, again and again, in some nodes are lost for good, one after the other, and in some
+ * copies are spread over zones and clients ask at `localQuorum`. Then all is made
  * good again. Within bounded time nothing may be owed or differ; all owners of a key must hold the same bytes, and nobody else any; and what they hold is checked against what is
  * true: each book (book.ts) knows of every write what its writer had seen.
  *
@@ -96,6 +97,7 @@ export class EventualWorld {
     if (prng.chance(rates.longAway)) this.longAway()
     if (prng.chance(rates.calm)) this.calm()
     if (prng.chance(rates.ring)) this.changeRing()
+    if (rates.gone > 0 && prng.chance(rates.gone)) this.lose()
     if (prng.chance(rates.clock)) this.moveClock()
     if (prng.chance(rates.full)) this.fill()
     if (prng.chance(rates.damage)) this.damage()
@@ -177,6 +179,19 @@ export class EventualWorld {
     const placed = cluster.ring.members.filter(isPlaced)
     const copies = Math.max(...parameters.namespaces.map((each) => each.copies))
     if (placed.length > copies) cluster.partWith(prng.pick(placed).node)
+  }
+
+  /** One at a time: the next only when the others hold all of it again. Another one joins in its place, sooner or later; at once where there would be too few. */
+  private lose(): void {
+    const { prng, cluster, parameters } = this
+    if (!cluster.isRingAtRest) return
+    const { members } = cluster.ring
+    const placed = members.filter(isPlaced)
+    if (placed.length < members.length || placed.length < 3) return
+    this.faults++
+    cluster.lose(prng.pick(placed).node)
+    const copies = Math.max(...parameters.namespaces.map((each) => each.copies))
+    if (placed.length <= copies || prng.chance(0.5)) cluster.addMember(this.nextNode++)
   }
 
   private moveClock(): void {

@@ -30,17 +30,22 @@ import { Violation } from "../violation.ts"
 import { ClientProgram } from "./ClientProgram.ts"
 import type { Machine } from "./machine.ts"
 import type { ServerNode } from "./ServerNode.ts"
+import type { SimulatedTcp } from "./simulatedTcp.ts"
 
 export interface EventualWorkloadWorld {
   readonly now: number
   readonly trace: Trace
   readonly founders: ReadonlyArray<NodeId>
   readonly nodes: ReadonlyMap<NodeId, ServerNode>
+  readonly tcp: SimulatedTcp
   /** A node loses its disk: what it alone holds is lost with it. */
   readonly faults: { readonly wipes: boolean }
   schedule(time: number, run: () => void): void
   violated(violation: Violation): void
 }
+
+/** A node that is to leave is waited for so long at the least. */
+const silentMsMin = 5000
 
 /** Names of conflict rules as orders have them. Rules that go by wall clocks are the world level's: here clocks are apart by more than a node takes. */
 const rules: ReadonlyArray<readonly [ConflictRule, string]> = [
@@ -75,6 +80,9 @@ export class EventualWorkload {
   private readonly blind: number
   private readonly deletes: number
   private readonly keys: Array<PlacedKey> = []
+  /** When a node was last seen to run, with no link of it cut. */
+  private readonly reachedMs = new Map<NodeId, number>()
+  private readonly gone = new Set<NodeId>()
   private stopped = false
   private underWay = 0
 
@@ -172,11 +180,32 @@ export class EventualWorkload {
   }
 
   private judge(work: () => void): void {
+    this.noteGone()
     try {
       work()
     } catch (error) {
       if (!(error instanceof Violation)) throw error
       this.world.violated(error)
+    }
+  }
+
+  /**
+   * A node that was to be removed, and that nothing was heard of for so long that it was given up, may take with it what it alone held: writes that were answered by one node. It must not
+   * be given up sooner.
+   */
+  private noteGone(): void {
+    const { world } = this
+    const rings = [...world.nodes.values()].map(({ loop }) => loop?.eventual.machine.ring as Ring)
+    for (const [id, node] of world.nodes) {
+      const isStill = node.machine.process?.isPaused !== false
+      if (!isStill && !world.tcp.isCutOff(node.machine.name)) this.reachedMs.set(id, this.nowMs)
+      if (this.gone.has(id) || node.isWiped || !rings.some((ring) => ring?.isGone(id))) continue
+      this.gone.add(id)
+      const silentMs = this.nowMs - (this.reachedMs.get(id) ?? 0)
+      if (silentMs < silentMsMin) {
+        throw new Violation("lostWrite", `n${id} was given up, unreachable for ${silentMs} ms`)
+      }
+      for (const { book } of this.keys) book.weaken()
     }
   }
 

@@ -97,6 +97,10 @@ export class SimulatedProcess {
     })
   }
 
+  get isPaused(): boolean {
+    return this.pausedBy > 0
+  }
+
   pause(): void {
     this.pausedBy++
   }

@@ -138,6 +138,14 @@ export class SimulatedTcp {
     this.release()
   }
 
+  /** Whether a link of this machine is cut, in either direction. */
+  isCutOff(host: string): boolean {
+    for (const [link, count] of this.cuts) {
+      if (count > 0 && link.split(" ").includes(host)) return true
+    }
+    return false
+  }
+
   setSlowness(factor: number): void {
     this.slowness = factor
   }
