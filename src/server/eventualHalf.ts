@@ -1,14 +1,11 @@
 import { StorageCorruption } from "../disk/disk.ts"
 import { EventualNode } from "../dynamo/node/eventualNode.ts"
 import type { EventualStatus } from "../dynamo/node/eventualStatus.ts"
-import type { HandOverPort } from "../dynamo/node/exchangeFills.ts"
 import type { EventualNamespace } from "../dynamo/node/ports.ts"
 import type { LostReport } from "../dynamo/node/refills.ts"
 import type { EventualRefusal, EventualReply, EventualRequest } from "../dynamo/node/requests.ts"
 import type { Prng } from "../lib/prng.ts"
-import { memberOf, replicasMax } from "../topology/member.ts"
 import type { Ring } from "../topology/ring.ts"
-import { reportersOf, transfersOf } from "../topology/ringChange.ts"
 import { SlotOwners } from "../topology/slotOwners.ts"
 import type { NamespaceId, NodeId, RingVersion, Slot } from "../types.ts"
 import { BackgroundRate } from "./backgroundRate.ts"
@@ -17,6 +14,7 @@ import { eventualTree } from "./engineKeys.ts"
 import { EventualStore } from "./eventualStore.ts"
 import { LostSlots } from "./lostSlots.ts"
 import type { PeerMessage } from "./peerMessage.ts"
+import { RingHandOver } from "./ringHandOver.ts"
 import type { StoreSettings } from "./settings.ts"
 import type { Storage } from "./storage.ts"
 import type { ClockReading } from "./storeTypes.ts"
@@ -332,49 +330,5 @@ export class EventualHalf {
     if (replies.length === 0) return this.machine.takeReplies()
     this.replies = []
     return [...replies, ...this.machine.takeReplies()]
-  }
-}
-
-/** What the changes of a ring bring to one node. */
-class RingHandOver implements HandOverPort {
-  private present: Ring | undefined
-  private readonly node: NodeId
-  /** Of the present ring, by slot and copies. */
-  private readonly sourcesOf = new Map<number, ReadonlyArray<NodeId>>()
-
-  constructor(node: NodeId) {
-    this.node = node
-  }
-
-  set ring(ring: Ring) {
-    this.present = ring
-    this.sourcesOf.clear()
-  }
-
-  pending(): ReadonlyArray<{ readonly slot: Slot; readonly since: RingVersion }> {
-    const changes = this.present?.changes() ?? []
-    return changes
-      .filter((change) => change.state === "pending" && reportersOf(change).includes(this.node))
-      .map(({ slot, since }) => ({ slot, since }))
-  }
-
-  sources(slot: Slot, copies: number): ReadonlyArray<NodeId> {
-    const name = slot * (replicasMax + 1) + copies
-    let sources = this.sourcesOf.get(name)
-    if (sources === undefined) {
-      sources = this.findSources(slot, copies)
-      this.sourcesOf.set(name, sources)
-    }
-    return sources
-  }
-
-  private findSources(slot: Slot, copies: number): ReadonlyArray<NodeId> {
-    const { present: ring, node } = this
-    const change = ring?.changeOf(slot)
-    if (ring === undefined || change === undefined) return []
-    const isGone = (other: NodeId) => memberOf(ring.members, other)?.state === "gone"
-    return transfersOf(change, copies, isGone)
-      .filter(({ target }) => target === node)
-      .map(({ source }) => source)
   }
 }

@@ -271,7 +271,7 @@ describe.concurrent("the cluster", () => {
           client: `127.0.0.1:${cluster.portBase + 1 + i}`,
           peer: `127.0.0.1:${cluster.portBase + 101 + i}`,
         },
-        eventual: expect.objectContaining({ ringVersion: 1, keys: 0, hints: [] }),
+        eventual: expect.objectContaining({ ringVersion: expect.any(Number), keys: 0, hints: [] }),
       })
     }
     const { ranges } = line(await run(["ranges", "--json"])) as unknown as {

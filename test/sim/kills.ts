@@ -88,4 +88,5 @@ export const kills: Readonly<Record<string, KillRecord>> = {
   FB: { seed: 1, seedsTried: 1, invariant: "divergence" },
   FC: { seed: 222937417719, seedsTried: 9, invariant: "resurrection" },
   FD: { seed: 38, seedsTried: 38, invariant: "session" },
+  FE: { seed: 2012, seedsTried: 2012, invariant: "session" },
 }

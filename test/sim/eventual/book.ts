@@ -20,6 +20,8 @@ export interface Write {
   /** Owners that are known to hold it, and since when: by its acknowledgement (0 = by stand-ins, at least in part), or because a read has shown it. */
   ownersHolding: number
   heldSinceMs: number
+  /** A zone of which more than half of the owners hold it. */
+  held?: { readonly zone: string; readonly sinceMs: number } | undefined
 }
 
 /** What a client has read of a key last: what its next write builds on. */
@@ -62,6 +64,8 @@ export interface Answer {
   readonly owners: number
   /** It meets every write that so many owners hold; infinite: it may miss any. */
   readonly meetsOwners: number
+  /** More than half of the owners of this zone have answered. */
+  readonly zone?: string | undefined
 }
 
 /** So many owners hold a write at a time, for certain and for good. */
@@ -96,10 +100,11 @@ export abstract class KeyBook {
   abstract final(answer: Answer): void
 
   /** Writes that a read must not miss: acknowledged or shown before it began, and held by so many owners that one of them was asked. */
-  protected met({ startedMs, meetsOwners }: Answer): ReadonlyArray<Write> {
-    return this.writes.filter(
-      ({ heldSinceMs, ownersHolding }) => heldSinceMs < startedMs && ownersHolding >= meetsOwners,
-    )
+  protected met({ startedMs, meetsOwners, zone }: Answer): ReadonlyArray<Write> {
+    return this.writes.filter(({ heldSinceMs, ownersHolding, held }) => {
+      if (heldSinceMs < startedMs && ownersHolding >= meetsOwners) return true
+      return held !== undefined && held.zone === zone && held.sinceMs < startedMs
+    })
   }
 
   protected before(ms: number): Array<Write> {

@@ -78,8 +78,24 @@ export class Clients {
     this.cluster.ask(
       id,
       (token) => ({ ...request, token }),
-      (reply) => this.written(key, write, reply),
+      (reply) => {
+        const isLocal = reply?._tag === "EventualWritten" && !reply.receipt.sloppy
+        if (isLocal) write.held ??= this.heldIn(id, request.level)
+        this.written(key, write, reply)
+      },
     )
+  }
+
+  /** The zone that a `localQuorum` at this node has asked; where slots move, it need not meet another one of that zone. */
+  private zoneAsked(id: NodeId, level: Level | undefined): string | undefined {
+    const { rates } = this.parameters
+    const rests = rates.ring === 0 && rates.gone === 0
+    return level === "localQuorum" && rests ? this.cluster.ring.zoneOf(id) : undefined
+  }
+
+  private heldIn(id: NodeId, level: Level | undefined): Write["held"] {
+    const zone = this.zoneAsked(id, level)
+    return zone === undefined ? undefined : { zone, sinceMs: this.cluster.nowMs }
   }
 
   private written({ namespace }: Key, write: Write, reply: EventualReply | undefined): void {
@@ -103,15 +119,16 @@ export class Clients {
     const client = prng.int(0, key.sights.length - 1)
     const level = prng.pick(this.parameters.zones > 1 ? zonedLevels : levels)
     const startedMs = cluster.nowMs
+    const id = this.coordinator(key)
     cluster.ask(
-      this.coordinator(key),
+      id,
       (token) => ({
         ...{ _tag: "EventualRead", token, namespace: key.namespace.id, key: key.bytes, level },
         deadlineMs: prng.pick([100, 500, 2000]),
       }),
       (reply) => {
         if (reply?._tag !== "EventualValue") return
-        const times = { startedMs, endedMs: cluster.nowMs }
+        const times = { startedMs, endedMs: cluster.nowMs, zone: this.zoneAsked(id, level) }
         const answer = answerOf(reply.state, { ...times, ...reachOf(level, key.namespace) })
         const seen = key.book.read(answer)
         key.sights[client] = { ...seen, context: contextIn(key, reply.state) }

@@ -325,6 +325,16 @@ export const eventualMutants: ReadonlyArray<EventualMutant> = [
         },
     ),
   },
+  {
+    name: "FE",
+    title: "a quorum of a zone counts owners of all zones",
+    showsIn: ({ zones }) => zones > 1,
+    plant: withMethod<SlotOwners, [number, number], boolean>(
+      SlotOwners,
+      "writeMetWithin",
+      () => (answered, within) => 2 * bits(answered) > bits(within),
+    ),
+  },
 ]
 
 function bits(mask: number): number {
