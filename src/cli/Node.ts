@@ -71,7 +71,8 @@ const remove = Command.make(
 ).pipe(
   Command.withShortDescription("Take a node out of the cluster"),
   Command.withDescription(
-    "Moves every replica of the node to other nodes, one range after another, then takes the node out of the cluster. Data stays available meanwhile. A node that has been removed never comes back " +
+    "Moves every replica of the node to other nodes, one range after another, and its slots of eventual namespaces, then takes the node out of the cluster. Data stays available meanwhile. A node that was " +
+      "not heard of for 10 s is not waited for: what it alone held is lost. One that has been removed never comes back " +
       "under its old name: to use the machine again, start with an empty directory and --join. " +
       "When fewer nodes are left than a range is to have replicas, it goes on with fewer.",
   ),
