@@ -118,6 +118,11 @@ describe("the ring", () => {
         const owned = ownedBy(ring, 4)
         return memberOf(ring.members, 4)?.state === "leaving" && owned > 0 && owned < slotCount / 2
       })
+      // Nothing new is given to it.
+      const late = order(client, "range.addReplica", { range: 1, on: 4 }, 1)
+      expect(((await late.catch((error: unknown) => error)) as Error).message).toContain(
+        "n4 is being removed",
+      )
       await nodes.stop("n4")
       await removed
       await oneOwnerSet(nodes, ["n1", "n2", "n3"])
