@@ -19,10 +19,11 @@ const dayMs = 86_400_000
  * Eventual mode under everything that may happen to it: the classes that ship (store loop, journal, engine, the whole of `dynamo/node`) over simulated disks, clocks and network.
  *
  * Clients write and read a handful of keys, each with the contexts that it has read itself, some old. Meanwhile messages are lost, late and doubled, links are cut one way, power goes
- * and takes what was not synced, clocks are apart and jump, nodes are away for days, disks are full, and nodes join and leave the ring, of which word spreads slowly; in some worlds one node's disk is damaged, again and again, in some nodes are lost for good, one after the other, and in some
- * copies are spread over zones and clients ask at `localQuorum`. Then all is made
- * good again. Within bounded time nothing may be owed or differ; all owners of a key must hold the same bytes, and nobody else any; and what they hold is checked against what is
- * true: each book (book.ts) knows of every write what its writer had seen.
+ * and takes what was not synced, clocks are apart and jump, nodes are away for days, disks are full, and nodes join and leave the ring, of which word spreads slowly. In some worlds one
+ * node's disk is damaged, again and again; in some, nodes are lost for good, one after the other; in some, copies are spread over zones, and clients ask at `localQuorum`.
+ *
+ * Then all is made good again. Within bounded time nothing may be owed or differ; all owners of a key must hold the same bytes, and nobody else any; and what they hold is checked against
+ * what is true: each book (book.ts) knows of every write what its writer had seen.
  *
  * Left out: strong groups in the same nodes, whose liveness and journal the halves share (test/server, test/processes), and damage to more than one node's disk.
  */
