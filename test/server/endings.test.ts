@@ -52,6 +52,15 @@ function contextAt(cluster: EventualCluster, id: number, namespace = siblings): 
   return vector
 }
 
+function changedAt(cluster: EventualCluster, id: number): number {
+  let at = 0
+  half(cluster, id).owner.forEachState(siblings, slot, (_, __, changedMs) => {
+    at = changedMs
+    return true
+  })
+  return at
+}
+
 function writeInTenure(cluster: EventualCluster, write: (standIn: number) => EventualReply) {
   const owners = cluster.owners("a")
   const standIn = ids.find((id) => !owners.includes(id)) as number
@@ -79,6 +88,7 @@ describe("epochs that have ended", () => {
       expect(values).toContain(`${round}`)
       written(cluster.write(first, place, put("all of it"), { context, level: "all" }))
     }
+    const changed = owners.map((id) => changedAt(cluster, id))
     cluster.until("no epoch of a tenure is left in a clock", () =>
       owners.every((id) => strangersAt(cluster, id).length === 0),
     )
@@ -91,6 +101,8 @@ describe("epochs that have ended", () => {
         return strangers === 0
       }),
     )
+    // What is left has not changed with that: the next epoch that ends need not wait for another window.
+    expect(owners.map((id) => changedAt(cluster, id))).toEqual(changed)
     for (const id of owners) {
       const clock = clockAt(cluster, id)
       expect(clock.hasNoGaps).toBe(true)

@@ -40,8 +40,10 @@ export interface OwnerTables {
   merge(namespace: NamespaceId, slot: Slot, key: Uint8Array, incoming: Uint8Array): boolean
   /** The key's part of a complete exchange; false as above. */
   mergeExchanged(place: KeyPlace, theirs: Uint8Array | undefined, seenThere: SeenDots): boolean
-  /** Puts what is left of a state that was pruned or has expired; `undefined`: nothing. */
+  /** Puts what is left of a state that has expired; `undefined`: nothing. */
   replace(namespace: NamespaceId, slot: Slot, key: Uint8Array, state: Uint8Array | undefined): void
+  /** The same where it was pruned: what is left is as old as it was. */
+  prune(place: KeyPlace, state: Uint8Array | undefined, changedMs: number): void
   /** The slot's clock as an object of its own. */
   copyClock(namespace: NamespaceId, slot: Slot): SlotClock
   /** The bytes of the slot's clock. */
@@ -366,7 +368,25 @@ export class Owner implements OwnerTables {
     if (local !== state) this.put(place, stored, local, state)
   }
 
+  prune(place: KeyPlace, state: Uint8Array | undefined, changedMs: number): void {
+    const stored = slotKey(keyKinds.data, place)
+    const local = this.store.get(stored, changedBytes)
+    if (local === state) return
+    stampChanged(changedMs)
+    this.putStamped(place, stored, local, state)
+  }
+
   private put(
+    place: KeyPlace,
+    stored: Uint8Array,
+    before: Uint8Array | undefined,
+    after: Uint8Array | undefined,
+  ): void {
+    stampChanged(this.wallMs())
+    this.putStamped(place, stored, before, after)
+  }
+
+  private putStamped(
     place: KeyPlace,
     stored: Uint8Array,
     before: Uint8Array | undefined,
@@ -374,20 +394,9 @@ export class Owner implements OwnerTables {
   ): void {
     // The store first: it may seal a full memtable before it takes this one, with tables that must not have it yet.
     if (after === undefined) this.store.delete(stored)
-    else {
-      this.stampChanged()
-      this.store.put(stored, changedHead, after)
-    }
+    else this.store.put(stored, changedHead, after)
     this.account(place, before, after)
     this.tablesOf(place.namespace).changed(place.slot, this.store.mark)
-  }
-
-  private stampChanged(): void {
-    const nowMs = Math.max(0, Math.round(this.wallMs()))
-    storeU32(changedHead, 0, nowMs % 2 ** 32)
-    const high = Math.floor(nowMs / 2 ** 32)
-    changedHead[4] = high
-    changedHead[5] = high >>> 8
   }
 
   /** What a change of a key does to the clock and the tree of its slot. */
@@ -605,4 +614,13 @@ function hashState(key: Uint8Array, state: Uint8Array): number {
   // Whether something has expired by now is not the tree's matter: it goes by an explicit write.
   forEachLiveDot(state, 0, (actor, counter) => hash.dot(actor, counter))
   return hash.dots
+}
+
+/** Writes into `changedHead` when a state has changed. */
+function stampChanged(wallMs: number): void {
+  const whole = Math.max(0, Math.round(wallMs))
+  storeU32(changedHead, 0, whole % 2 ** 32)
+  const high = Math.floor(whole / 2 ** 32)
+  changedHead[4] = high
+  changedHead[5] = high >>> 8
 }

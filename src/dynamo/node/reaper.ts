@@ -321,15 +321,16 @@ export class Reaper {
       if (base > 0) minted.add(said.actor, base)
     }
     const stable = { clock: SlotClock.meet(clocks), minted }
-    const pruned: Array<{ key: Uint8Array; state: Uint8Array | undefined }> = []
+    const pruned: Array<{ key: Uint8Array; state: Uint8Array | undefined; changedMs: number }> = []
     owner.forEachState(namespace, slot, (key, state, changedMs) => {
       if (host.clock.wallMs - changedMs < options.windowMs) return true
       const left = pruneState(state, stable)
-      if (left !== state) pruned.push({ key: key.slice(), state: left?.slice() })
+      if (left !== state) pruned.push({ key: key.slice(), state: left?.slice(), changedMs })
       return true
     })
-    for (const { key, state } of pruned) {
-      owner.replace(namespace, slot, key, state)
+    for (const { key, state, changedMs } of pruned) {
+      // Epochs end one after the other: each time a whole window would pass until the next of them leaves.
+      owner.prune({ namespace, slot, key }, state, changedMs)
       if (state === undefined) this.reaped++
     }
   }
