@@ -5,6 +5,7 @@ import { metaRange } from "../server/bootstrap.ts"
 import { type AdminOrder, type AdminReply, Control } from "../server/StoreService.ts"
 import type { Refusal } from "../wire/answers.ts"
 import { keepDirectory } from "./Keeping.ts"
+import { mergeRanges } from "./Merging.ts"
 import { Meta } from "./Meta.ts"
 import { createNamespace, deleteNamespace, listNamespaces } from "./Namespaces.ts"
 import { joinNode, removeNode } from "./Nodes.ts"
@@ -169,6 +170,8 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
       return deleteNamespace(plane, order.name)
     case "RangeSplit":
       return splitRange(plane, order.range, order.at)
+    case "RangeMerge":
+      return mergeRanges(plane, ...order.ranges)
     case "RangeMove":
       return moveReplica(plane, order)
     case "AddReplica":

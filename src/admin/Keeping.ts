@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import type { KvorumError } from "../Errors.ts"
 import { bootstrapDescriptors, defaultNamespace, metaRange } from "../server/bootstrap.ts"
+import { covers } from "../server/descriptors.ts"
 import {
   type EventualNamespaceRecord,
   firstEventualNamespace,
@@ -8,6 +9,7 @@ import {
   takesReport,
 } from "../server/directory.ts"
 import type { ControlShape } from "../server/StoreService.ts"
+import type { RangeDescriptor } from "../types.ts"
 import type { Snapshot } from "./Meta.ts"
 import { type Counter, type Meta, namespaceKey, nodeKey, rangeKey, rangeValue } from "./Meta.ts"
 import { foundRing, tellLost } from "./RingKeeping.ts"
@@ -37,7 +39,23 @@ export const keepDirectory = Effect.fnUntraced(function* (control: ControlShape,
     },
     { concurrency: reportsAtOnce, discard: true },
   )
+  yield* strikeOutMerged(meta, snapshot, led)
 })
+
+/** What a range led here has taken in is no more. Its record was never believed after that: the taker's is of a later version. */
+function strikeOutMerged(
+  meta: Meta,
+  { directory }: Snapshot,
+  led: ReadonlyArray<RangeDescriptor>,
+): Effect.Effect<unknown, KvorumError> {
+  const gone = directory.ranges.filter((known) =>
+    led.some((taker) => {
+      const { id, boundsVersion } = taker
+      return id !== known.id && boundsVersion > known.boundsVersion && covers(taker, known)
+    }),
+  )
+  return Effect.forEach(gone, ({ id }) => meta.remove(rangeKey(id)), { discard: true })
+}
 
 /** Each has a key of its own, and one entry of the log takes many: one after another, a thousand new ranges would take a sync each, and their maker waits. */
 const reportsAtOnce = 64

@@ -44,6 +44,7 @@ export type Order =
   | { readonly _tag: "NamespaceList" }
   | { readonly _tag: "NamespaceDelete"; readonly name: string }
   | { readonly _tag: "RangeSplit"; readonly range: RangeId; readonly at: Position | undefined }
+  | { readonly _tag: "RangeMerge"; readonly ranges: readonly [RangeId, RangeId] }
   | {
       readonly _tag: "RangeMove"
       readonly range: RangeId
@@ -65,6 +66,7 @@ export const verbs = {
   namespaceList: "namespace.list",
   namespaceDelete: "namespace.delete",
   rangeSplit: "range.split",
+  rangeMerge: "range.merge",
   rangeMove: "range.move",
   addReplica: "range.addReplica",
   removeReplica: "range.removeReplica",
@@ -114,6 +116,8 @@ function read(verb: string, fields: Fields): Order {
       }
       return { _tag: "RangeSplit", range: count(fields, "range"), at: position }
     }
+    case verbs.rangeMerge:
+      return { _tag: "RangeMerge", ranges: [count(fields, "range"), count(fields, "with")] }
     case verbs.rangeMove: {
       const [from, to] = [count(fields, "from"), count(fields, "to")]
       return { _tag: "RangeMove", range: count(fields, "range"), from, to }

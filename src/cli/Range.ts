@@ -4,7 +4,7 @@ import { InvalidRequest, type KvorumError } from "../Errors.ts"
 import { compareBytes, toHex } from "../lib/bytes.ts"
 import { positionIn } from "../lib/position.ts"
 import { withCluster } from "./Cluster.ts"
-import { Command, Flag } from "./EffectCli.ts"
+import { Argument, Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
 import { nodeFlag, nodeOf, order, rangeArgument } from "./Orders.ts"
 import { note, print, printJson, usageError } from "./Output.ts"
@@ -85,6 +85,30 @@ const split = Command.make(
     { command: "kvorum range split 4", description: "about the middle" },
     { command: "kvorum range split 4 --at user:5000", description: "user:5000 goes right" },
   ]),
+)
+
+const merge = Command.make(
+  "merge",
+  {
+    range: rangeArgument,
+    other: Argument.Int("other").pipe(Argument.withDescription("Its neighbour on either side")),
+    json: Flags.json,
+    ...Flags.cluster,
+  },
+  Effect.fnUntraced(function* (options) {
+    const { range, other, json } = options
+    if (range === other) return yield* usageError(`range ${range} is named twice`)
+    const result = yield* order(options, "range.merge", { range, with: other })
+    const { id } = result.descriptor as { readonly id: number }
+    yield* json ? printJson(result) : print(`${id}`)
+  }),
+).pipe(
+  Command.withShortDescription("Make one range of two neighbours"),
+  Command.withDescription(
+    "Makes one range of two neighbours of a namespace and prints its id, that of the left one. The replicas of the right one are moved to the nodes of the left one first, as by range move. " +
+      "Then all replicas of both must answer: a node that is down is waited for until the order's deadline. Reads go on throughout, writes to the right one wait for a moment.",
+  ),
+  Command.withExamples([{ command: "kvorum range merge 4 9", description: "9 becomes part of 4" }]),
 )
 
 /** What an order did, in one line of either kind. */
@@ -201,9 +225,9 @@ const transfer = Command.make(
 const list = rangeList("list")
 
 export const range = Command.make("range").pipe(
-  Command.withShortDescription("List, split and move ranges"),
+  Command.withShortDescription("List, split, merge and move ranges"),
   Command.withDescription(
     "A range is an interval of keys with a Raft group of its own. `kvorum range list` shows their ids.",
   ),
-  Command.withSubcommands([list, split, move, addReplica, removeReplica, transfer]),
+  Command.withSubcommands([list, split, merge, move, addReplica, removeReplica, transfer]),
 )

@@ -223,6 +223,6 @@ function ownCopies(entries: ReadonlyArray<Entry>, sizeBytes: number): ReadonlyAr
 
 function readKind(reader: ByteReader): EntryKind {
   const kind = reader.u8()
-  if (kind > entryKinds.clear) throw new MalformedBytes(`no entry has kind ${kind}`)
+  if (kind > entryKinds.merge) throw new MalformedBytes(`no entry has kind ${kind}`)
   return kind as EntryKind
 }

@@ -10,6 +10,7 @@ export const entryKinds = {
   split: 3,
   tick: 4,
   clear: 5,
+  merge: 6,
 } as const
 export type EntryKind = (typeof entryKinds)[keyof typeof entryKinds]
 

@@ -216,6 +216,16 @@ export class RaftNode extends Steward {
     this.log.appliedTo(index)
   }
 
+  /**
+   * Another group's log proves that the entry at `index`, of `term`, is committed in this one. False where this log does not hold it.
+   */
+  learnCommitted(index: LogIndex, term: Term): boolean {
+    if (index <= this.commitIndex) return true
+    if (index > this.lastIndex || this.log.term(index) !== term) return false
+    this.log.commitTo(index)
+    return true
+  }
+
   protected snapshotOffered(): void {
     this.snapshotToHandOut = this.snapshot
   }

@@ -1,7 +1,8 @@
 import { StorageCorruption } from "../disk/disk.ts"
 import { entryKinds } from "../raft/message.ts"
-import type { AppliedEntry } from "./apply.ts"
+import type { AppliedEntry, RangeMachine } from "./apply.ts"
 import type { Comparison } from "./comparison.ts"
+import type { Merges } from "./merge/merges.ts"
 import type { RangeChanges } from "./rangeChanges.ts"
 import type { RangeLife } from "./rangeLife.ts"
 import type { Replica } from "./replica.ts"
@@ -21,6 +22,7 @@ export interface ApplyHost {
   readonly changes: RangeChanges
   readonly comparison: Comparison
   readonly ticks: Ticks
+  readonly merges: Merges
 }
 
 /** Applies what is committed and durable here, a slice a turn, every range in its turn. */
@@ -55,7 +57,9 @@ export class Applier {
           if (engine.needsSeal(entry.data.length)) storage.seal(set.all)
           // The others' turn; this one is looked at again in the next, and calls for none itself: it may lag for ever.
           if (!this.isReadable(replica, entry)) break entries
-          this.applyOne(replica, entry)
+          const source = this.sourceOf(replica, entry)
+          if (source === "waits") break entries
+          this.applyOne(replica, entry, source)
           budget -= entry.data.length + 64
         }
       }
@@ -63,15 +67,21 @@ export class Applier {
     return false
   }
 
-  private applyOne(replica: Replica, entry: AppliedEntry): void {
-    const { queue, life, changes, comparison, ticks } = this.host
+  /** The range that the entry takes in, if it does. */
+  private sourceOf(replica: Replica, entry: AppliedEntry): RangeMachine | "waits" | undefined {
+    return entry.kind === entryKinds.merge ? this.host.merges.sourceOf(replica, entry) : undefined
+  }
+
+  private applyOne(replica: Replica, entry: AppliedEntry, source?: RangeMachine): void {
+    const { queue, life, changes, comparison, ticks, merges } = this.host
     const before = replica.machine.descriptor
-    queue.applyEntry(replica, entry)
+    queue.applyEntry(replica, entry, source)
     replica.raft.applied(entry.index)
     comparison.applied(replica)
     if (entry.kind === entryKinds.commands || entry.kind === entryKinds.empty) return
     if (entry.kind === entryKinds.tick) ticks.applied(replica)
     life.changed(replica, before)
+    if (entry.kind === entryKinds.merge) merges.applied(replica, entry)
     changes.applied(replica, entry)
   }
 

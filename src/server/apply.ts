@@ -13,9 +13,21 @@ import {
 } from "../wire/command.ts"
 import type { OperationView } from "../wire/commandCodes.ts"
 import { metaRange } from "./bootstrap.ts"
+import { isJoint } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
 import { entryBase, entryCount, entryHeaderBytes } from "./entryData.ts"
 import { type KeyValues, KeyWriter } from "./keyWriter.ts"
+import { decodeMergeStep, type MergeStep, type SourceStep } from "./merge/entries.ts"
+import {
+  type Absorbed,
+  absorbedMax,
+  fits,
+  freezeProblem,
+  isAt,
+  isPreparedFor,
+  type MergeState,
+  mergedDescriptor,
+} from "./merge/state.ts"
 import { checkTick, decodeClear, decodeMembersChange, decodeSplit } from "./rangeEntries.ts"
 import type { RangeState } from "./rangeState.ts"
 import { type SessionLimits, SessionTable } from "./sessions.ts"
@@ -47,8 +59,8 @@ export interface Outcomes {
   readonly values: Array<Uint8Array | undefined>
 }
 
-/** What the last entry did to the range itself; `refused`: its versions no longer fitted, and it did nothing. */
-export type RangeChange = "members" | "split" | "clear" | "refused"
+/** What the last entry did to the range itself; `merge`: a step of one; `refused`: its versions no longer fitted, and it did nothing. */
+export type RangeChange = "members" | "split" | "clear" | "merge" | "refused"
 
 interface MachineOptions {
   readonly state: RangeState
@@ -74,11 +86,18 @@ export class RangeMachine {
   rangeTime: Version
   /** Range time of the newest state key that is flushed here; 0 = none is. Each replica has its own. */
   flushedTime: Version = 0
+  /** Index of the last entry that took in another range. */
+  private mergedIndex: LogIndex = 0
   readonly outcomes: Outcomes = { count: 0, statuses: [], versions: [], values: [] }
   /** Of the last entry. */
   changed: RangeChange | undefined
   /** The right half, when the last entry was a split that took effect; nothing of it is stored yet but its data. */
   child: RangeMachine | undefined
+
+  /** The range that the last entry took in. */
+  taken: RangeMachine | undefined
+  merge: MergeState | undefined
+  absorbed: ReadonlyArray<Absorbed>
 
   private readonly options: MachineOptions
   private readonly keys: KeyWriter
@@ -96,6 +115,13 @@ export class RangeMachine {
     this.appliedIndex = state.appliedIndex
     this.appliedTerm = state.appliedTerm
     this.rangeTime = state.rangeTime
+    this.merge = state.merge
+    this.absorbed = state.absorbed
+  }
+
+  /** It is about to be merged into another range: nothing changes any more, and nothing may be served, unless that comes to nothing. */
+  get isPrepared(): boolean {
+    return this.merge?._tag === "Source"
   }
 
   /** Running checksum over the writes of every entry applied; equal at equal index on all replicas. */
@@ -112,7 +138,14 @@ export class RangeMachine {
       rangeTime: this.rangeTime,
       chain: this.chain,
       lastReplica: this.lastReplica,
+      merge: this.merge,
+      absorbed: this.absorbed,
     }
+  }
+
+  /** A state key of this index is flushed. One from before a merge says nothing of the keys that came with it. */
+  flushed(index: LogIndex, time: Version): void {
+    if (index >= this.mergedIndex && time > this.flushedTime) this.flushedTime = time
   }
 
   /** True when `position` lies inside the range's bounds. */
@@ -123,16 +156,21 @@ export class RangeMachine {
     )
   }
 
-  /** Applies the next entry; `outcomes` then holds an answer for each of its commands, `changed` and `child` what else became of it. */
-  apply(entry: AppliedEntry): void {
+  /**
+   * Applies the next entry; `outcomes` then holds an answer for each of its commands, `changed`, `child` and `taken` what else became of it. `source`: the range that
+   * an entry takes in which commits a merge, applied up to where it was prepared.
+   */
+  apply(entry: AppliedEntry, source?: RangeMachine): void {
     assert(entry.index === this.appliedIndex + 1, () => `${entry.index} after ${this.appliedIndex}`)
     assert(entry.term >= this.appliedTerm, () => `term ${entry.term} after ${this.appliedTerm}`)
     this.outcomes.count = 0
     this.changed = undefined
     this.child = undefined
+    this.taken = undefined
     this.keys.fold(entry.index, entry.term)
     const { data } = entry
     if (entry.kind === entryKinds.commands) this.applyCommands(data)
+    else if (entry.kind === entryKinds.merge) this.changed = this.applyMerge(entry, source)
     else if (entry.kind !== entryKinds.empty) this.applyChange(entry.kind, data)
     this.appliedIndex = entry.index
     this.appliedTerm = entry.term
@@ -180,6 +218,7 @@ export class RangeMachine {
     }
     assert(offset === data.length, "an entry holds its commands and nothing else")
     outcomes.count = count
+    if (this.isPrepared) return
     this.rangeTime = base + count - 1
     this.sessions.sweep(before, this.rangeTime)
   }
@@ -188,6 +227,7 @@ export class RangeMachine {
   private applyCommand(version: Version, at: number): CommandStatus {
     const { command, sessions, outcomes } = this
     const { clientId, sequence } = command
+    if (this.isPrepared) return commandStatuses.rangeMoved
     const earlier = sessions.find(clientId, sequence)
     if (earlier !== undefined) {
       outcomes.versions[at] = earlier.version
@@ -258,6 +298,12 @@ export class RangeMachine {
     const before = this.rangeTime
     assert(base > before, () => `an entry stamped ${base} after range time ${before}`)
     this.keys.fold(base, kind)
+    if (this.isPrepared) {
+      // Nothing else is proposed, and it could not be undone: members count from when their entry is in a log.
+      assert(kind !== entryKinds.members, "the members of a prepared range stay")
+      this.changed = "refused"
+      return
+    }
     this.rangeTime = base
     this.sessions.sweep(before, base)
     switch (kind) {
@@ -280,6 +326,7 @@ export class RangeMachine {
   private changeMembers(data: Uint8Array): RangeChange {
     const { membersVersion, replicas } = decodeMembersChange(data)
     const present = this.descriptor.membersVersion
+    assert(this.merge === undefined, "the members of a range that is being merged stay")
     assert(membersVersion > present, () => `members version ${membersVersion} after ${present}`)
     this.descriptor = { ...this.descriptor, membersVersion, replicas }
     for (const { replica } of replicas) {
@@ -315,7 +362,9 @@ export class RangeMachine {
   /** A range that begins with what this one is by now. */
   private begin(descriptor: RangeDescriptor): RangeMachine {
     const first = { appliedIndex: firstIndex, appliedTerm: firstTerm }
-    const state = { ...this.state(), ...first, descriptor }
+    // Who holds the child has dealt with all that its parent had taken in.
+    const absorbed = this.absorbed.map((each) => ({ ...each, since: firstIndex }))
+    const state = { ...this.state(), ...first, descriptor, absorbed }
     const child = new (this.constructor as typeof RangeMachine)({ ...this.options, state })
     this.sessions.copyTo(child.sessions)
     return child
@@ -325,6 +374,7 @@ export class RangeMachine {
     const { id, start, boundsVersion, membersVersion, replicas } = this.descriptor
     return (
       id !== metaRange &&
+      this.merge === undefined &&
       order.child !== id &&
       order.boundsVersion === boundsVersion &&
       order.membersVersion === membersVersion &&
@@ -340,5 +390,112 @@ export class RangeMachine {
     if (decodeClear(data).boundsVersion !== boundsVersion) return "refused"
     this.options.engine.deleteRange(dataKey(start), dataEnd(end))
     return "clear"
+  }
+
+  // ---- Merges (merge/merges.ts)
+
+  private applyMerge(entry: AppliedEntry, source: RangeMachine | undefined): RangeChange {
+    const base = entryBase(entry.data)
+    const before = this.rangeTime
+    assert(base > before, () => `an entry stamped ${base} after range time ${before}`)
+    this.keys.fold(base, entry.kind)
+    const step = decodeMergeStep(entry.data)
+    const isTaken = this.takesStep(step, entry, source)
+    if (!this.isPrepared) {
+      this.rangeTime = base
+      this.sessions.sweep(before, base)
+    }
+    return isTaken ? "merge" : "refused"
+  }
+
+  private takesStep(
+    step: MergeStep,
+    entry: AppliedEntry,
+    source: RangeMachine | undefined,
+  ): boolean {
+    switch (step._tag) {
+      case "Freeze":
+        return this.freeze(step, entry.index)
+      case "Prepare":
+        return this.prepare(step, entry)
+      case "Fence":
+        return this.fence(step)
+      case "Commit":
+        return this.takeIn(step, entry, source)
+      case "Abort":
+        if (!isAt(this.merge, step)) return false
+        this.merge = { ...this.merge, phase: "aborted" }
+        return true
+      case "Thaw":
+        if (!isAt(this.merge, step)) return false
+        this.merge = undefined
+        return true
+      case "Settle":
+        this.absorbed = this.absorbed.filter(({ since }) => since > step.index)
+        return true
+      default:
+        return step satisfies never
+    }
+  }
+
+  private freeze(
+    { source, boundsVersion, membersVersion }: Extract<MergeStep, { readonly _tag: "Freeze" }>,
+    merge: LogIndex,
+  ): boolean {
+    const { descriptor } = this
+    const isSame =
+      descriptor.boundsVersion === boundsVersion && descriptor.membersVersion === membersVersion
+    if (!isSame || freezeProblem(descriptor, source, this) !== undefined) return false
+    this.merge = { _tag: "Target", merge, phase: "frozen", source }
+    return true
+  }
+
+  private prepare(step: SourceStep, { index, term }: AppliedEntry): boolean {
+    if (this.merge !== undefined || !fits(this.descriptor, step)) return false
+    if (isJoint(this.descriptor.replicas) || this.absorbed.length >= absorbedMax) return false
+    const { target, merge } = step
+    this.merge = { _tag: "Source", target, merge, index, term, chain: this.chain }
+    return true
+  }
+
+  /** The merge came to nothing. The versions change with it, so that no word of it that comes late prepares the range again. */
+  private fence(step: SourceStep): boolean {
+    if (!fits(this.descriptor, step)) return false
+    if (this.isPrepared && !isPreparedFor(this.merge, step)) return false
+    if (this.isPrepared) this.merge = undefined
+    const membersVersion = this.descriptor.membersVersion + 1
+    this.descriptor = { ...this.descriptor, membersVersion }
+    return true
+  }
+
+  /** Its data stays where it is: both lie in one engine. */
+  private takeIn(
+    step: Extract<MergeStep, { readonly _tag: "Commit" }>,
+    { index, data }: AppliedEntry,
+    source: RangeMachine | undefined,
+  ): boolean {
+    const { merge, descriptor } = this
+    if (!isAt(merge, step)) return false
+    const prepared = source?.merge
+    const { id } = descriptor
+    const isRight =
+      prepared?._tag === "Source" && prepared.target === id && prepared.merge === step.merge
+    assert(source !== undefined && isRight, () => `range ${id} takes in what was prepared for it`)
+    assert(entryBase(data) > source.rangeTime, "a merge is stamped above all of its source")
+    this.descriptor = mergedDescriptor(descriptor, source.descriptor)
+    this.merge = undefined
+    this.keys.fold(prepared.chain, source.descriptor.id)
+    this.sessions.unite(source.sessions)
+    const { boundsVersion } = this.descriptor
+    const { descriptor: last, lastReplica } = source
+    this.absorbed = [
+      ...this.absorbed,
+      ...source.absorbed.map((each) => ({ ...each, since: index })),
+      { source: last, lastReplica, target: id, boundsVersion, since: index },
+    ]
+    this.taken = source
+    this.flushedTime = 0
+    this.mergedIndex = index
+    return true
   }
 }

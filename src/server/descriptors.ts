@@ -35,6 +35,13 @@ export function overlap(left: Bounds, right: Bounds): boolean {
   return isBefore(left.start, right.end) && isBefore(right.start, left.end)
 }
 
+/** True when all of `inner` lies in `outer`. */
+export function covers(outer: Bounds, inner: Bounds): boolean {
+  if (compareBytes(outer.start, inner.start) > 0) return false
+  if (outer.end.length === 0) return true
+  return inner.end.length > 0 && compareBytes(inner.end, outer.end) <= 0
+}
+
 /** True when `descriptor` says more of its range than `known`. */
 export function isNewer(descriptor: RangeDescriptor, known: RangeDescriptor): boolean {
   return (

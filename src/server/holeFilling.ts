@@ -161,21 +161,9 @@ export class HoleFilling {
       repair.lacking.clear()
     } else if (search !== undefined && nowMs - search.askedAtMs < waitMs) return
     else repair.tries++
-    if (log.isUnsure && repair.tries >= hopelessTries) this.tellLost(replica)
+    if (log.isUnsure && repair.tries >= hopelessTries)
+      tellLost(replica, (to, message) => this.host.send(to, message))
     this.ask(replica, repair)
-  }
-
-  /** Some voter whose word it needs does not come back: the leader, if there is one, is asked to have it replaced. */
-  private tellLost(replica: Replica): void {
-    const { range, machine } = replica
-    const from = machine.replica
-    for (const [to, node] of replica.knownNodes()) {
-      if (to === from) continue
-      this.host.send(node, {
-        ...{ _tag: "Chain", kind: "lost", range, from, to },
-        ...{ index: machine.appliedIndex, chain: machine.chain },
-      })
-    }
   }
 
   private repairOf(replica: Replica): Repair {
@@ -423,6 +411,19 @@ export class HoleFilling {
       if (isFurther) furthest = last
     }
     if (othersOf(replica).length > 0) replica.log.settle(term, furthest)
+  }
+}
+
+/** What a replica needs does not come back: the leader, if there is one, is asked to have it replaced. */
+export function tellLost(replica: Replica, send: (to: NodeId, message: PeerMessage) => void): void {
+  const { range, machine } = replica
+  const from = machine.replica
+  for (const [to, node] of replica.knownNodes()) {
+    if (to === from) continue
+    send(node, {
+      ...{ _tag: "Chain", kind: "lost", range, from, to },
+      ...{ index: machine.appliedIndex, chain: machine.chain },
+    })
   }
 }
 

@@ -101,7 +101,7 @@ export function readEntriesFound(reader: ByteReader): EntriesFound {
   for (let i = 0; i < count; i++) {
     const entryTerm = reader.u64()
     const kind = reader.u8()
-    if (kind > entryKinds.clear) throw new MalformedBytes(`no entry has kind ${kind}`)
+    if (kind > entryKinds.merge) throw new MalformedBytes(`no entry has kind ${kind}`)
     const checksum = reader.u32()
     const data = reader.copy(reader.u32())
     if (crc32(data) !== checksum) throw new MalformedBytes("an entry's checksum")

@@ -11,6 +11,7 @@ import type { RangeMachine } from "./apply.ts"
 import { noDescriptor } from "./descriptors.ts"
 import { LogView } from "./logView.ts"
 import { membershipOf } from "./membershipOf.ts"
+import { noMerges } from "./rangeState.ts"
 import { Replica } from "./replica.ts"
 import type { Storage } from "./storage.ts"
 import type { StoreLoopOptions } from "./storeLoop.ts"
@@ -49,14 +50,27 @@ export class ReplicaOpener {
   }
 
   private firstMachine(descriptor: RangeDescriptor, replica: ReplicaId): RangeMachine {
-    const at = { appliedIndex: firstIndex, appliedTerm: firstTerm, rangeTime: 0, chain: 0 }
+    const at = {
+      appliedIndex: firstIndex,
+      appliedTerm: firstTerm,
+      rangeTime: 0,
+      chain: 0,
+      ...noMerges,
+    }
     const lastReplica = Math.max(...descriptor.replicas.map((place) => place.replica))
     return this.storage.newMachine({ descriptor, replica, ...at, lastReplica })
   }
 
   /** A machine that has nothing, until a snapshot or a split brings it. */
   private emptyMachine(range: RangeId, replica: ReplicaId): RangeMachine {
-    const at = { appliedIndex: 0, appliedTerm: 0, rangeTime: 0, chain: 0, lastReplica: 0 }
+    const at = {
+      appliedIndex: 0,
+      appliedTerm: 0,
+      rangeTime: 0,
+      chain: 0,
+      lastReplica: 0,
+      ...noMerges,
+    }
     return this.storage.newMachine({ descriptor: noDescriptor(range), replica, ...at })
   }
 
@@ -71,7 +85,7 @@ export class ReplicaOpener {
     const { settings } = this.options
     const raft = this.raftOf(machine, log, options)
     const opened = new Replica({ raft, log, machine, settings, flushedIndex: appliedIndex })
-    opened.learnPlacesInLog()
+    opened.learnFromLog()
     this.options.parts?.opened?.(opened)
     return opened
   }

@@ -17,6 +17,7 @@ import {
   writeRouse,
 } from "./beatMessages.ts"
 import { type ChainMessage, readChainMessage, writeChainMessage } from "./chainMessage.ts"
+import { readDescriptor, writeDescriptor } from "./descriptorLayout.ts"
 import {
   type EntriesFound,
   type EntriesWanted,
@@ -25,7 +26,7 @@ import {
   writeEntriesFound,
   writeEntriesWanted,
 } from "./lostEntries.ts"
-import { readDescriptor, writeDescriptor } from "./rangeState.ts"
+import { type MergeMessage, readMergeMessage, writeMergeMessage } from "./merge/messages.ts"
 import {
   readTickRefused,
   readTickWanted,
@@ -34,6 +35,7 @@ import {
   writeTickRefused,
   writeTickWanted,
 } from "./tickMessages.ts"
+import { type AbsorbedBy, readAbsorbedBy, writeAbsorbedBy } from "./tombstone.ts"
 
 /** A message of one group's consensus. */
 export interface RaftPeerMessage {
@@ -83,6 +85,8 @@ export interface Gone {
   readonly descriptor: RangeDescriptor
   /** Ids up to this one that the descriptor does not list are gone for ever (rangeState.ts). */
   readonly lastReplica: ReplicaId
+  /** The whole range is gone (tombstone.ts). */
+  readonly absorbedBy: AbsorbedBy | undefined
 }
 
 /** What a node's wall clock reads as it sends this: for the guard of leaders against clocks that run ahead (clockGuard.ts). Of no range in particular. */
@@ -114,6 +118,7 @@ export type PeerMessage =
   | TickWanted
   | TickRefused
   | EventualMessage
+  | MergeMessage
 
 /** First byte of an encoded message. Sent: do not change. */
 const kinds = {
@@ -130,6 +135,7 @@ const kinds = {
   rouse: 14,
   tickWanted: 15,
   tickRefused: 16,
+  merge: 17,
   eventual: 20,
 } as const
 
@@ -168,6 +174,7 @@ export function encodePeerMessage(writer: ByteWriter, message: PeerMessage): voi
       writer.u64(message.replica)
       writer.u64(message.lastReplica)
       writeDescriptor(writer, message.descriptor)
+      writeAbsorbedBy(writer, message.absorbedBy)
       return
     case "Chain":
       writer.u8(kinds.chain)
@@ -176,6 +183,9 @@ export function encodePeerMessage(writer: ByteWriter, message: PeerMessage): voi
       writer.u8(kinds.clock)
       writer.u64(Math.max(0, Math.round(message.wallMs)))
       return
+    case "Merge":
+      writer.u8(kinds.merge)
+      return writeMergeMessage(writer, message)
     case "EntriesWanted":
       writer.u8(kinds.wanted)
       return writeEntriesWanted(writer, message)
@@ -254,9 +264,10 @@ export function decodePeerMessage(bytes: Uint8Array): PeerMessage {
       const replica = reader.u64()
       const lastReplica = reader.u64()
       const descriptor = readDescriptor(reader)
+      const absorbedBy = readAbsorbedBy(reader)
       reader.end()
       if (descriptor.id !== range) throw new MalformedBytes("a descriptor of another range")
-      return { _tag: "Gone", range, replica, lastReplica, descriptor }
+      return { _tag: "Gone", range, replica, lastReplica, descriptor, absorbedBy }
     }
     case kinds.chain:
       return readChainMessage(reader)
@@ -279,6 +290,8 @@ export function decodePeerMessage(bytes: Uint8Array): PeerMessage {
       return readTickWanted(reader)
     case kinds.tickRefused:
       return readTickRefused(reader)
+    case kinds.merge:
+      return readMergeMessage(reader)
     case kinds.eventual:
       return { _tag: "Eventual", range: 0, bytes: reader.rest() }
     default:

@@ -5,6 +5,7 @@ import type {
   LogIndex,
   MembersVersion,
   MonotonicMs,
+  NodeId,
   Position,
   RangeDescriptor,
   RangeId,
@@ -19,9 +20,11 @@ import { isBefore, isJoint, lists } from "./descriptors.ts"
 import { dataEnd, dataKey, dataPrefixBytes } from "./engineKeys.ts"
 import { leftPlaces, nextPlaces } from "./memberSteps.ts"
 import { membershipOf } from "./membershipOf.ts"
+import { freezeProblem } from "./merge/state.ts"
 import { encodeClear, encodeMembersChange, encodeSplit } from "./rangeEntries.ts"
 import {
   invalid,
+  merging,
   moved,
   notLeader,
   notTaken,
@@ -35,6 +38,7 @@ import type {
   ChangedReply,
   ChangeMembersRequest,
   ClearRequest,
+  MergeRequest,
   RangeRequest,
   Receipt,
   Refusal,
@@ -46,6 +50,7 @@ import type { ClockReading } from "./storeLoop.ts"
 
 /** What this room needs of the loop. */
 export interface ChangeHost {
+  readonly node: NodeId
   readonly storage: Storage
   readonly replicas: ReadonlyMap<RangeId, Replica>
   readonly descriptors: ReadonlyMap<RangeId, RangeDescriptor>
@@ -56,6 +61,8 @@ export interface ChangeHost {
   rouse(replica: Replica): void
   refuse(token: number, replica: Replica | undefined, refusal: Refusal): void
   answer(reply: ChangedReply): void
+  /** A range without a replica here, as far as this node knows. */
+  whereIs(range: RangeId): ReadonlyArray<RangeDescriptor>
   receiptOf(replica: Replica, entry: { readonly index: LogIndex; readonly term: Term }): Receipt
 }
 
@@ -78,7 +85,7 @@ interface Change {
 
 /**
  * Requests that change a range itself. A leader turns each into entries, and answers when the last of them is applied: a split and a clear by one, a
- * change of members by as many as it takes (memberSteps.ts), with joint entered and left on the way. A transfer is no entry at all.
+ * change of members by as many as it takes (memberSteps.ts), with joint entered and left on the way, a merge by those of merge/merges.ts. A transfer is no entry at all.
  *
  * Versions are compared twice: here with the state applied, and again at apply, so that an entry proposed for a range that was another by then does nothing.
  * Whoever leads a joint group leaves joint, whether it knows of a request or not.
@@ -117,20 +124,24 @@ export class RangeChanges {
   private refusalOf(request: RangeRequest, replica: Replica | undefined): Refusal | undefined {
     const { range } = request
     if (replica === undefined || replica.isEmpty) {
-      const known = this.host.descriptors.get(range)
-      return { _tag: "RangeMoved", descriptors: known === undefined ? [] : [known] }
+      return { _tag: "RangeMoved", descriptors: this.host.whereIs(range) }
     }
     if (!replica.leadsNoticed) return { _tag: "NotLeader", range, leader: replica.leaderNode }
     if (this.underWay.has(range)) return pending(`another change of range ${range} is under way`)
     const { descriptor } = replica.machine
     switch (request._tag) {
       case "Split":
+        if (replica.machine.merge !== undefined || replica.isHeld) return merging(range)
         return this.refusalOfSplit(request, descriptor)
       case "Clear":
         if (range === metaRange) return invalid("the range of the system is never emptied")
+        if (replica.isHeld) return merging(range)
         return request.boundsVersion === descriptor.boundsVersion ? undefined : moved(descriptor)
+      case "Merge":
+        return this.refusalOfMerge(request, replica)
       case "ChangeMembers":
         if (request.membersVersion !== descriptor.membersVersion) return moved(descriptor)
+        if (replica.machine.merge !== undefined || replica.isHeld) return merging(range)
         return refusalOfMembers(replica, request)
       case "Transfer":
         return refusalOfTransfer(request, descriptor)
@@ -151,6 +162,20 @@ export class RangeChanges {
     return isInside ? undefined : invalid("a range is split at a position inside it")
   }
 
+  private refusalOfMerge({ boundsVersion, source }: MergeRequest, target: Replica) {
+    const { machine } = target
+    if (boundsVersion !== machine.descriptor.boundsVersion) return moved(machine.descriptor)
+    const taken = this.host.replicas.get(source)
+    if (taken === undefined || taken.isEmpty) {
+      return invalid(
+        `range ${source} has no replica on node ${this.host.node}, where range ${machine.descriptor.id} is led`,
+      )
+    }
+    if (machine.merge !== undefined || target.isUnsettled) return merging(machine.descriptor.id)
+    const problem = freezeProblem(machine.descriptor, taken.machine.descriptor, machine)
+    return problem === undefined ? undefined : invalid(problem)
+  }
+
   // ---- Proposing
 
   private start(change: Change): void {
@@ -160,6 +185,8 @@ export class RangeChanges {
         return this.startSplit(change, request)
       case "Clear":
         return this.startClear(change, request)
+      case "Merge":
+        return this.startMerge(change, request)
       case "ChangeMembers":
         return this.advanceMembers(change, request)
       case "Transfer":
@@ -193,6 +220,17 @@ export class RangeChanges {
     this.propose(change, entryKinds.clear, (base) => encodeClear(base, { boundsVersion }))
   }
 
+  private startMerge(change: Change, { boundsVersion, source }: MergeRequest): void {
+    const { replica } = change
+    const taken = this.host.replicas.get(source) as Replica
+    const { membersVersion } = replica.machine.descriptor
+    const versions = { boundsVersion, membersVersion }
+    const freeze = { _tag: "Freeze", ...versions, source: taken.machine.descriptor } as const
+    const index = replica.proposeMerge(this.host.stampMs, freeze)
+    if (index === undefined) this.refuse(change, notTaken(replica, "overloaded"))
+    else change.index = index
+  }
+
   private propose(
     change: Change,
     kind: typeof entryKinds.split | typeof entryKinds.clear,
@@ -222,7 +260,11 @@ export class RangeChanges {
     const { replica } = change
     const { descriptor } = replica.machine
     const { replicas } = descriptor
-    if (hasUnappliedMembers(replica)) return
+    if (replica.isUnsettled) return
+    if (replica.machine.merge !== undefined || replica.isHeld) {
+      change.obstacle = merging(replica.range)
+      return
+    }
     // Another change came between: what this one was reckoned from is no more.
     if (descriptor.membersVersion !== change.membersVersion) {
       return this.refuse(change, moved(descriptor))
@@ -264,7 +306,8 @@ export class RangeChanges {
   leaveJoint(replica: Replica): void {
     const { replicas } = replica.machine.descriptor
     // Without an answer the core asks again.
-    if (!replica.leadsNoticed || !isJoint(replicas) || hasUnappliedMembers(replica)) return
+    const isUnapplied = replica.raft.membershipIndex > replica.machine.appliedIndex
+    if (!replica.leadsNoticed || !isJoint(replicas) || isUnapplied) return
     const index = this.proposePlaces(replica, leftPlaces(replicas))
     const change = this.underWay.get(replica.range)
     // With it the change is through, even if it makes this leader step down.
@@ -287,10 +330,26 @@ export class RangeChanges {
     if (change.request._tag === "ChangeMembers") {
       const isThere = nextPlaces(descriptor.replicas, change.request.replicas) === undefined
       if (changed === "members" && isThere && !isJoint(descriptor.replicas)) this.done(change)
+    } else if (change.request._tag === "Merge") {
+      this.mergeApplied(change, isMine)
     } else if (isMine) {
       if (changed === "refused") this.refuse(change, moved(descriptor))
       else this.done(change)
     }
+  }
+
+  /** It is frozen by this entry, or was before: then the outcome is in a later one. */
+  private mergeApplied(change: Change, isMine: boolean): void {
+    const { machine } = change.replica
+    if (isMine && machine.changed === "refused")
+      return this.refuse(change, moved(machine.descriptor))
+    if (isMine || change.index === 0 || machine.appliedIndex < change.index) return
+    if (machine.taken !== undefined) return this.done(change)
+    const isOver = machine.merge?._tag !== "Target" || machine.merge.phase === "aborted"
+    if (!isOver) return
+    const { source } = change.request as MergeRequest
+    const what = `range ${source} could not be taken in now: a replica of it did not answer in time, or it is being changed`
+    this.refuse(change, pending(what))
   }
 
   /** Call once a turn. */
@@ -365,12 +424,4 @@ export class RangeChanges {
       receipt: this.host.receiptOf(replica, at),
     })
   }
-}
-
-/**
- * Whether the log holds a change of members that the state does not show yet. A step is reckoned from the state, so it must wait for that. The core is asked
- * rather than the log, whose entry damage may have made unreadable since.
- */
-function hasUnappliedMembers({ raft, machine }: Replica): boolean {
-  return raft.membershipIndex > machine.appliedIndex
 }

@@ -9,16 +9,17 @@ import type {
   ReplicaPlace,
   Version,
 } from "../types.ts"
-import { readPlaces, writePlaces } from "./rangeState.ts"
+import { readPlaces, writePlaces } from "./descriptorLayout.ts"
 
 /**
  * What entries hold that change a range itself, or only its time. All begin with a base, as entries of commands do, and count as one command. Stored and
  * sent: do not change. Numbers are little-endian.
  *
- *     members  u64 base ‖ membership (raft/membership.ts) ‖ u32 membersVersion ‖ places (rangeState.ts)
+ *     members  u64 base ‖ membership (raft/membership.ts) ‖ u32 membersVersion ‖ places (descriptorLayout.ts)
  *     split    u64 base ‖ u32 boundsVersion ‖ u32 membersVersion ‖ u64 child ‖ u32 bytes ‖ position
  *     tick     u64 base
  *     clear    u64 base ‖ u32 boundsVersion
+ *     merge    a step of a merge (merge/entries.ts)
  *
  * The versions of a split and a clear are those that their proposer saw: with others at apply they do nothing.
  */

@@ -1,16 +1,18 @@
+import { assert } from "../lib/assert.ts"
 import type { Message } from "../raft/message.ts"
 import type { MonotonicMs, NodeId, RangeDescriptor, RangeId, ReplicaId, Term } from "../types.ts"
-import { firstTerm } from "./apply.ts"
+import { firstTerm, type RangeMachine } from "./apply.ts"
 import { Burials } from "./burials.ts"
 import { lists } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
 import { HeldMessages } from "./heldMessages.ts"
+import type { Absorbed } from "./merge/state.ts"
 import type { Gone, PeerMessage } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
 import type { ReplicaSet } from "./replicaSet.ts"
 import type { Storage } from "./storage.ts"
 import type { ClockReading } from "./storeLoop.ts"
-import { united } from "./tombstone.ts"
+import { type AbsorbedBy, united } from "./tombstone.ts"
 
 /** What this room needs of the loop. */
 export interface LifeHost {
@@ -27,6 +29,8 @@ export interface LifeHost {
   learn(descriptor: RangeDescriptor): void
   /** The replica goes away: everything that waits on it is answered. */
   abandon(replica: Replica): void
+  /** The same, where another range has taken in all of it: nothing that waits has had an effect. */
+  giveUp(replica: Replica): void
   /** It misses entries that it cannot hope for any more. */
   isHopeless(replica: Replica): boolean
 }
@@ -35,6 +39,7 @@ export interface LifeHost {
 interface Proof {
   readonly descriptor: RangeDescriptor
   readonly lastReplica: ReplicaId
+  readonly absorbedBy: AbsorbedBy | undefined
 }
 
 /** Empty replicas at a time: more are made when some of these have had their snapshot. */
@@ -76,6 +81,7 @@ export class RangeLife {
   /** The machine has applied a split or a change of members. `before` is its descriptor before that. */
   changed(replica: Replica, before: RangeDescriptor): void {
     const { machine } = replica
+    if (machine.taken !== undefined) this.takenIn(machine.taken, machine.absorbed)
     this.host.learn(machine.descriptor)
     if (machine.changed === "split") this.hasSplit(replica, before)
     else if (machine.changed === "members") this.membersChanged(replica, before)
@@ -103,6 +109,18 @@ export class RangeLife {
     }
   }
 
+  /** The range has taken in another one, which is no more: one step with the change of the state that took it, as both are sealed together. */
+  private takenIn({ descriptor }: RangeMachine, absorbed: ReadonlyArray<Absorbed>): void {
+    const { host } = this
+    const source = host.set.byRange.get(descriptor.id)
+    const last = absorbed[absorbed.length - 1]
+    assert(source !== undefined && last?.source.id === source.range, "what was taken in is here")
+    this.condemned.delete(source)
+    host.giveUp(source)
+    host.set.takenIn(source)
+    host.storage.absorb(last, () => source.log.destroy())
+  }
+
   /** Who proposed the entry that was applied last and leads in that term still: one replica at most can find that of itself, and once. */
   private hasProposed({ machine, raft, isLeader }: Replica): boolean {
     return isLeader && machine.appliedTerm === raft.term
@@ -115,9 +133,14 @@ export class RangeLife {
     raft.broadcastCommit()
     for (const place of before.replicas) {
       if (lists(descriptor, place.replica)) continue
-      if (place.replica === replica.machine.replica) this.condemn(replica, replica.machine)
+      if (place.replica === replica.machine.replica)
+        this.condemn(replica, { descriptor, lastReplica, absorbedBy: undefined })
       else if (replica.isLeader)
-        this.tellGone(place.node, place.replica, { descriptor, lastReplica })
+        this.tellGone(place.node, place.replica, {
+          descriptor,
+          lastReplica,
+          absorbedBy: undefined,
+        })
     }
   }
 
@@ -127,13 +150,14 @@ export class RangeLife {
   refuses(replica: Replica, from: NodeId, sender: ReplicaId): boolean {
     const { descriptor, lastReplica } = replica.machine
     if (sender > lastReplica || lists(descriptor, sender)) return false
-    this.tellGone(from, sender, { descriptor, lastReplica })
+    this.tellGone(from, sender, { descriptor, lastReplica, absorbedBy: undefined })
     return true
   }
 
   private tellGone(to: NodeId, replica: ReplicaId, proof: Proof): void {
-    const { descriptor, lastReplica } = proof
-    this.host.send(to, { _tag: "Gone", range: descriptor.id, replica, lastReplica, descriptor })
+    const { id: range } = proof.descriptor
+    const { descriptor, lastReplica, absorbedBy } = proof
+    this.host.send(to, { _tag: "Gone", range, replica, lastReplica, descriptor, absorbedBy })
   }
 
   /**
@@ -200,11 +224,15 @@ export class RangeLife {
   // ---- Going
 
   /** Somebody says that a replica of this node was removed. */
-  gone(message: Gone): void {
+  gone(from: NodeId, message: Gone): void {
     const replica = this.host.set.byRange.get(message.range)
     if (replica === undefined || replica.machine.replica !== message.replica) return
     if (message.replica > message.lastReplica) return
-    const { descriptor } = message
+    const { descriptor, absorbedBy } = message
+    if (absorbedBy !== undefined) {
+      replica.takenOn.add(from)
+      return this.absorbedElsewhere(replica, message, absorbedBy)
+    }
     if (lists(descriptor, message.replica)) {
       // Of one that was removed before: others may know more, and are asked from here on.
       return replica.learnPlaces(descriptor.replicas)
@@ -215,8 +243,16 @@ export class RangeLife {
     this.condemn(replica, message)
   }
 
-  private condemn(replica: Replica, { descriptor, lastReplica }: Proof): void {
-    if (!this.condemned.has(replica)) this.condemned.set(replica, { descriptor, lastReplica })
+  /** The whole range is gone. What is here is needed as long as the range that took it in has still to do so here. */
+  private absorbedElsewhere(replica: Replica, proof: Proof, absorbedBy: AbsorbedBy): void {
+    if (!replica.isEmpty && this.host.set.isYetToTake(absorbedBy)) return
+    replica.raft.stepDown()
+    this.condemn(replica, proof)
+  }
+
+  private condemn(replica: Replica, { descriptor, lastReplica, absorbedBy }: Proof): void {
+    if (this.condemned.has(replica)) return
+    this.condemned.set(replica, { descriptor, lastReplica, absorbedBy })
   }
 
   /** Call once a turn, outside of applying. */
@@ -227,7 +263,8 @@ export class RangeLife {
       this.condemned.delete(replica)
       this.host.abandon(replica)
       const known = this.host.storage.tombstones.get(replica.range)
-      const tombstone = united(known, { replica: replica.machine.replica, ...proof })
+      const upTo = proof.absorbedBy === undefined ? replica.machine.replica : proof.lastReplica
+      const tombstone = united(known, { replica: upTo, ...proof })
       this.burials.begin(replica, tombstone)
     }
     this.burials.advance()

@@ -37,6 +37,10 @@ export function pending(what: string): Refusal {
   return { _tag: "Overloaded", what }
 }
 
+export function merging(range: RangeId): Refusal {
+  return pending(`range ${range} is being merged`)
+}
+
 export function unsafe(range: RangeId): Refusal {
   return invalid(
     `range ${range} would be in danger of standing still: a voter to be has not caught up, or too few of the voters to be were heard of lately`,

@@ -1,7 +1,15 @@
 import { ByteReader, MalformedBytes } from "../lib/byteReader.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
-import type { LogIndex, RangeDescriptor, ReplicaId, ReplicaPlace, Term, Version } from "../types.ts"
-import { roleCode, roleOf } from "../wire/replicaRoles.ts"
+import type { LogIndex, RangeDescriptor, ReplicaId, Term, Version } from "../types.ts"
+import { readDescriptor, writeDescriptor } from "./descriptorLayout.ts"
+import {
+  type Absorbed,
+  type MergeState,
+  readAbsorbed,
+  readMergeState,
+  writeAbsorbed,
+  writeMergeState,
+} from "./merge/state.ts"
 
 /** What the state key of a range says: as old as the data it lies beside, because both are sealed in one memtable. */
 export interface RangeState {
@@ -17,11 +25,17 @@ export interface RangeState {
    * is gone for ever.
    */
   readonly lastReplica: ReplicaId
+  /** The merge that the range takes part in. */
+  readonly merge: MergeState | undefined
+  /** Ranges that it has taken in, and that some node may still hold (merge/merges.ts). */
+  readonly absorbed: ReadonlyArray<Absorbed>
 }
 
-/** Stored and sent: do not change; a new layout gets a new number. */
-const stateFormat = 2
-const noNamespace = 0xffffffff
+/** Stored and sent: do not change; a new layout gets a new number. Format 2 ended before the merge. */
+const stateFormat = 3
+
+/** Of a range that has never merged. */
+export const noMerges: Pick<RangeState, "merge" | "absorbed"> = { merge: undefined, absorbed: [] }
 
 export function encodeRangeState(state: RangeState): Uint8Array {
   const { descriptor } = state
@@ -34,60 +48,16 @@ export function encodeRangeState(state: RangeState): Uint8Array {
   writer.u32(state.chain)
   writer.u64(state.lastReplica)
   writeDescriptor(writer, descriptor)
+  writeMergeState(writer, state.merge)
+  writeAbsorbed(writer, state.absorbed)
   return writer.take()
-}
-
-/** Stored in state keys, sent in `Gone`: do not change. */
-export function writeDescriptor(writer: ByteWriter, descriptor: RangeDescriptor): void {
-  writer.u64(descriptor.id)
-  writer.u32(descriptor.namespace ?? noNamespace)
-  writer.u32(descriptor.boundsVersion)
-  writer.u32(descriptor.membersVersion)
-  writer.bytes32(descriptor.start)
-  writer.bytes32(descriptor.end)
-  writePlaces(writer, descriptor.replicas)
-}
-
-/** Throws `MalformedBytes`. */
-export function readDescriptor(reader: ByteReader): RangeDescriptor {
-  const id = reader.u64()
-  const namespace = reader.u32()
-  return {
-    id,
-    namespace: namespace === noNamespace ? undefined : namespace,
-    boundsVersion: reader.u32(),
-    membersVersion: reader.u32(),
-    start: reader.bytes32().slice(),
-    end: reader.bytes32().slice(),
-    replicas: readPlaces(reader),
-  }
-}
-
-/** Stored in log entries too: do not change. */
-export function writePlaces(writer: ByteWriter, places: ReadonlyArray<ReplicaPlace>): void {
-  writer.u8(places.length)
-  for (const place of places) {
-    writer.u64(place.node)
-    writer.u64(place.replica)
-    writer.u8(roleCode(place.role))
-  }
-}
-
-/** Throws `MalformedBytes`. */
-export function readPlaces(reader: ByteReader): ReadonlyArray<ReplicaPlace> {
-  const places: Array<ReplicaPlace> = []
-  const count = reader.u8()
-  for (let i = 0; i < count; i++) {
-    places.push({ node: reader.u64(), replica: reader.u64(), role: roleOf(reader.u8()) })
-  }
-  return places
 }
 
 /** Throws `MalformedBytes`. */
 export function decodeRangeState(bytes: Uint8Array): RangeState {
   const reader = new ByteReader(bytes)
   const format = reader.u8()
-  if (format !== stateFormat)
+  if (format !== stateFormat && format !== stateFormat - 1)
     throw new MalformedBytes(`range state of format ${format}, not ${stateFormat}`)
   const replica = reader.u64()
   const appliedIndex = reader.u64()
@@ -96,6 +66,11 @@ export function decodeRangeState(bytes: Uint8Array): RangeState {
   const chain = reader.u32()
   const lastReplica = reader.u64()
   const descriptor = readDescriptor(reader)
+  const merges =
+    format < stateFormat
+      ? noMerges
+      : { merge: readMergeState(reader), absorbed: readAbsorbed(reader) }
   reader.end()
-  return { descriptor, replica, appliedIndex, appliedTerm, rangeTime, chain, lastReplica }
+  const applied = { appliedIndex, appliedTerm, rangeTime, chain }
+  return { descriptor, replica, ...applied, lastReplica, ...merges }
 }

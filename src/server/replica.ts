@@ -17,6 +17,7 @@ import type {
 import type { RangeMachine } from "./apply.ts"
 import type { Asleep } from "./beats.ts"
 import { encodeEntryData, entryCount, entryHeaderBytes, entryLastVersion } from "./entryData.ts"
+import { decodeMergeStep, encodeMergeStep, type MergeStep } from "./merge/entries.ts"
 import { PendingReads, type TimedRead } from "./pendingReads.ts"
 import { decodeMembersChange, encodeTick } from "./rangeEntries.ts"
 import { LogAge } from "./retention.ts"
@@ -76,6 +77,11 @@ export class Replica {
   /** Why no entry can be applied: stored bytes that the next one must read are damaged. The replica lags until they are repaired. */
   damage: StorageCorruption | undefined
 
+  /** Nodes that have said that another range has taken this one in there. */
+  readonly takenOn = new Set<NodeId>()
+  /** Why no entry can be applied: the next takes in a range that damage has taken from this node. Others of its group are to replace it. */
+  lacksSource = false
+
   /** A read here, or one for a snapshot, has met damage while this replica led: the lead is to go to another one (handover.ts). */
   metDamage = false
   /** When it handed over the lead for that the last time. */
@@ -98,6 +104,12 @@ export class Replica {
   private lastVersion: Version = 0
   /** Index of the tick proposed last in this term; one that is not applied yet is under way. */
   private tickIndex: LogIndex = 0
+  /** Index of the step of a merge that was proposed last in this term, or that the log had at the start. */
+  mergeIndex: LogIndex = 0
+  /** That step prepares the range to be taken in by another. */
+  private preparesIndex: LogIndex = 0
+  /** Reads that came while the range is prepared for that: they wait for the outcome. */
+  private held: Array<TimedRead> = []
 
   constructor(options: {
     raft: RaftNode
@@ -153,13 +165,14 @@ export class Replica {
     for (const { replica, node } of places) this.learnNode(replica, node)
   }
 
-  /** Members that the log has and the state has not yet: they are in force already. */
-  learnPlacesInLog(): void {
+  /** Members that the log has and the state has not yet: they are in force already. And whether it is to be prepared for a merge. */
+  learnFromLog(): void {
     const end = this.log.lastIndex + 1
     for (let from = this.machine.appliedIndex + 1; from < end; ) {
       const entries = this.log.entries(from, end, lookBytes)
-      for (const { kind, data } of entries) {
+      for (const { index, kind, data } of entries) {
         if (kind === entryKinds.members) this.learnPlaces(decodeMembersChange(data).replicas)
+        if (kind === entryKinds.merge) this.noteMerge(index, decodeMergeStep(data))
       }
       // One that is missing is passed over.
       from += Math.max(1, entries.length)
@@ -172,11 +185,62 @@ export class Replica {
 
   /** Requests under way. */
   get waiting(): number {
-    return this.queued.length + this.proposedCount + this.reads.count
+    return this.queued.length + this.proposedCount + this.reads.count + this.held.length
   }
 
   get hasProposals(): boolean {
-    return this.queued.length > 0
+    return this.queued.length > 0 && !this.isHeld
+  }
+
+  // ---- While another range is about to take this one in
+
+  /** No command is proposed: it would come after the range was prepared, and do nothing. */
+  get isHeld(): boolean {
+    if (this.machine.isPrepared) return true
+    const { preparesIndex } = this
+    return preparesIndex > this.machine.appliedIndex && preparesIndex <= this.raft.lastIndex
+  }
+
+  /**
+   * The state of this leader may lack entries that bind it: those of an earlier term, members, or a step of a merge. Members stay during a merge, and none begins while
+   * they change, so whoever proposes either must know of both.
+   */
+  get isUnsettled(): boolean {
+    const { raft, machine, mergeIndex } = this
+    const { appliedIndex, appliedTerm } = machine
+    // The core is asked rather than the log, whose entry damage may have made unreadable since.
+    return (
+      appliedTerm !== raft.term || raft.membershipIndex > appliedIndex || mergeIndex > appliedIndex
+    )
+  }
+
+  hold(read: TimedRead): void {
+    this.held.push(read)
+  }
+
+  takeHeld(): ReadonlyArray<TimedRead> {
+    const { held } = this
+    this.held = []
+    return held
+  }
+
+  private noteMerge(index: LogIndex, { _tag }: MergeStep): void {
+    this.mergeIndex = index
+    if (_tag === "Prepare") this.preparesIndex = index
+  }
+
+  /** Proposes a step of a merge, stamped above `above` too; `undefined` when the core takes none. */
+  proposeMerge(wallMs: WallMs, step: MergeStep, above: Version = 0): LogIndex | undefined {
+    if (above > this.lastStamp) this.lastVersion = above
+    const { merge } = entryKinds
+    const index = this.proposeEntry(
+      wallMs,
+      (base) => encodeMergeStep(base, step),
+      (data) => this.raft.propose(data, merge),
+    )
+    if (typeof index !== "number") return undefined
+    this.noteMerge(index, step)
+    return index
   }
 
   /** The range's time as this replica knows it: range time, or the stamping clock of a leader if that is larger. */
@@ -203,6 +267,7 @@ export class Replica {
     if (ledTerm === this.ledTerm) return false
     this.ledTerm = ledTerm
     this.tickIndex = 0
+    this.mergeIndex = 0
     if (ledTerm !== 0) this.lastVersion = this.lastVersionInLog()
     return true
   }
@@ -276,7 +341,7 @@ export class Replica {
 
   /** Proposes an entry that moves range time to the leader's clock, so that what has expired by it is gone; nothing while one is under way. */
   proposeTick(wallMs: WallMs): void {
-    if (!this.isLeader || this.ledTerm !== this.raft.term) return
+    if (!this.isLeader || this.ledTerm !== this.raft.term || this.isHeld) return
     if (this.tickIndex > this.machine.appliedIndex) return
     const base = nextBase(wallMs, this.lastStamp)
     if (base >= versionLimit) return
@@ -312,8 +377,9 @@ export class Replica {
     entry: { index: LogIndex; term: Term; kind: number; data: Uint8Array },
     answer: (waiter: Waiter, place: number) => void,
     giveUp: (waiter: Waiter, why: GivenUp) => void,
+    source?: RangeMachine,
   ): void {
-    this.machine.apply(entry)
+    this.machine.apply(entry, source)
     this.dirty = true
     const waiting = this.proposed.get(entry.index)
     if (waiting === undefined) return
@@ -363,6 +429,23 @@ export class Replica {
     }
     if (this.queued.some((waiter) => waiter.deadlineMs <= nowMs)) this.expireQueued(nowMs, giveUp)
     this.reads.expire(nowMs, refuse)
+    if (this.held.length === 0) return
+    for (const read of this.held) if (read.deadlineMs <= nowMs) refuse(read)
+    this.held = this.held.filter((read) => read.deadlineMs > nowMs)
+  }
+
+  /** Another range has taken this one in: hands out all that waits, none of which has had an effect. */
+  dropAll(moved: (token: number) => void): void {
+    for (const { token } of this.queued) moved(token)
+    for (const { waiters } of this.proposed.values()) {
+      for (const waiter of waiters) if (waiter !== undefined) moved(waiter.token)
+    }
+    for (const { request } of this.takeHeld()) moved(request.token)
+    this.reads.clear(({ request }) => moved(request.token))
+    this.queued = []
+    this.queuedBytes = 0
+    this.proposed.clear()
+    this.proposedCount = 0
   }
 
   private expireQueued(nowMs: MonotonicMs, giveUp: (waiter: Waiter, why: GivenUp) => void): void {
@@ -387,7 +470,7 @@ export class Replica {
     assert(!this.isLeader, () => `range ${this.range} is not led from here`)
     this.raft = raft
     this.applyLimit = this.machine.appliedIndex
-    this.learnPlacesInLog()
+    this.learnFromLog()
   }
 
   /** Puts the machine of an installed snapshot, or of a split, in place of the old one. */
@@ -397,6 +480,7 @@ export class Replica {
     this.machine = machine
     this.applyLimit = machine.appliedIndex
     this.differs = undefined
+    this.lacksSource = false
     this.flushedIndex = machine.appliedIndex
     this.dirty = true
     this.learnPlaces(machine.descriptor.replicas)

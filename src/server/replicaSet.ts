@@ -2,18 +2,20 @@ import { StorageCorruption } from "../disk/disk.ts"
 import type { JournalGroup } from "../journal/group.ts"
 import { assert } from "../lib/assert.ts"
 import { entryKinds } from "../raft/message.ts"
-import type { LogIndex, MonotonicMs, RangeDescriptor, RangeId, ReplicaId } from "../types.ts"
+import type { LogIndex, MonotonicMs, RangeId, ReplicaId } from "../types.ts"
 import type { RangeMachine } from "./apply.ts"
 import type { Asleep } from "./beats.ts"
 import { lists, overlap } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
 import { eventualLog } from "./eventualStore.ts"
+import type { Absorbed } from "./merge/state.ts"
 import { firstIndex, firstTerm, ReplicaOpener } from "./openReplicas.ts"
 import { decodeSplit } from "./rangeEntries.ts"
+import type { RangeState } from "./rangeState.ts"
 import type { Replica } from "./replica.ts"
 import type { Storage } from "./storage.ts"
 import type { StoreLoopOptions } from "./storeLoop.ts"
-import { buries } from "./tombstone.ts"
+import { type AbsorbedBy, buries, tombstoneOf } from "./tombstone.ts"
 
 /** Logs of one range that are kept at a time; more are of no use, but a hundred contests for one node come to it. */
 const restingMax = 64
@@ -60,6 +62,7 @@ export class ReplicaSet {
     const isNew = stored.length === 0 && storage.tombstones.size === 0
     const mayBootstrap = isNew && options.bootstrap !== false
     const machines = mayBootstrap ? this.opener.bootstrapMachines() : stored
+    this.buryAbsorbed(machines)
     const empty = this.sortOutLogs(new Map(machines.map((each) => [each.descriptor.id, each])))
     if (this.awaited.size > 0) this.findSplits(machines)
     const nowMs = options.clock.monotonicMs
@@ -70,6 +73,16 @@ export class ReplicaSet {
     }
     for (const [range, replica] of empty) {
       if (this.mayCreate(range, replica)) this.createEmpty(range, replica, nowMs)
+    }
+  }
+
+  /** The edit that brought a snapshot hid what was here of ranges that it had taken in; their tombstones, put after it, may be lost. */
+  private buryAbsorbed(machines: ReadonlyArray<RangeMachine>): void {
+    const here = new Set(machines.map(({ descriptor }) => descriptor.id))
+    for (const each of machines.flatMap(({ absorbed }) => absorbed)) {
+      const { id } = each.source
+      if (here.has(id) || this.storage.tombstones.get(id)?.absorbedBy !== undefined) continue
+      this.storage.leaveTombstone(id, tombstoneOf(each))
     }
   }
 
@@ -188,7 +201,8 @@ export class ReplicaSet {
    */
   replays(range: RangeId): boolean {
     const replica = this.byRange.get(range)
-    if (replica === undefined || replica.isEmpty || replica.damage !== undefined) return false
+    if (replica === undefined || replica.isEmpty) return false
+    if (replica.damage !== undefined || replica.lacksSource) return false
     const index = Math.max(this.replayed.get(range) ?? 0, this.lastMissing.get(range) ?? 0)
     if (replica.machine.appliedIndex >= index) return false
     return [...this.awaited.keys()].some((child) => this.makers.get(child)?.includes(range))
@@ -326,13 +340,35 @@ export class ReplicaSet {
     replica.restart(this.opener.raftOf(replica.machine, replica.log, { nowMs }))
   }
 
-  /** Another replica, or one on its way out, that holds a part of the interval. */
-  holderOf(descriptor: RangeDescriptor): Replica | undefined {
-    for (const held of this.withDying) {
+  /**
+   * Whether a snapshot with this state may come in now: no other replica holds a part of its interval, and none is on its way out from there. Replicas of ranges that
+   * it has taken in go with its coming (`absorbedHere`), unless the log of the one that took them needs them still.
+   */
+  hasRoomFor({ descriptor, absorbed }: RangeState): boolean {
+    const goes = this.absorbedHere(descriptor.id, absorbed)
+    return this.withDying.every((held) => {
       const isOther = held.range !== descriptor.id || this.dying.get(held.range) === held
-      if (isOther && !held.isEmpty && overlap(held.machine.descriptor, descriptor)) return held
-    }
-    return undefined
+      if (!isOther || held.isEmpty || goes.includes(held)) return true
+      return !overlap(held.machine.descriptor, descriptor)
+    })
+  }
+
+  /** Replicas here of ranges that `range` has taken in, and that nothing here is to take in any more. */
+  absorbedHere(range: RangeId, absorbed: ReadonlyArray<Absorbed>): ReadonlyArray<Replica> {
+    return absorbed.flatMap(({ source, lastReplica, target, boundsVersion }) => {
+      const held = this.byRange.get(source.id)
+      if (held === undefined || held.installing || held.machine.replica > lastReplica) return []
+      if (range !== target && this.isYetToTake({ range: target, boundsVersion })) return []
+      return [held]
+    })
+  }
+
+  /** The range that took in another one is here, and its state does not show that yet. */
+  isYetToTake({ range, boundsVersion }: AbsorbedBy): boolean {
+    if (this.awaited.has(range) || this.dying.has(range)) return true
+    const taker = this.byRange.get(range)
+    if (taker === undefined || taker.isEmpty) return false
+    return taker.machine.descriptor.boundsVersion < boundsVersion
   }
 
   /**
@@ -354,6 +390,15 @@ export class ReplicaSet {
     this.replayed.delete(replica.range)
     this.lastMissing.delete(replica.range)
     this.dying.set(replica.range, replica)
+    this.sort()
+  }
+
+  /** A range here has taken this one in. Its log must be kept until that is in tables. */
+  takenIn(replica: Replica): void {
+    assert(this.byRange.get(replica.range) === replica, () => `range ${replica.range} is here`)
+    this.byRange.delete(replica.range)
+    this.replayed.delete(replica.range)
+    this.lastMissing.delete(replica.range)
     this.sort()
   }
 

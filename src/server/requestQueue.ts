@@ -2,7 +2,7 @@ import { StorageCorruption } from "../disk/disk.ts"
 import type { LogIndex, RangeDescriptor, RangeId, Term, Version, WallMs } from "../types.ts"
 import { type CommandStatus, commandStatuses, operations } from "../wire/command.ts"
 import { refusalOf } from "./admission.ts"
-import type { AppliedEntry } from "./apply.ts"
+import type { AppliedEntry, RangeMachine } from "./apply.ts"
 import { needsLeader, type ReadProgress, type TimedRead, timedRead } from "./pendingReads.ts"
 import { serveRead } from "./reading.ts"
 import type { GivenUp, Replica, Waiter } from "./replica.ts"
@@ -33,7 +33,6 @@ export interface RequestHost {
   readonly storage: Storage
   readonly settings: StoreSettings
   readonly replicas: ReadonlyMap<RangeId, Replica>
-  readonly descriptors: ReadonlyMap<RangeId, RangeDescriptor>
   readonly clock: ClockReading
   /** What ranges' times go by. */
   readonly stampMs: WallMs
@@ -45,11 +44,13 @@ export interface RequestHost {
   wantTick(replica: Replica): void
   /** Where a replica's range is now, and what it was split into, as far as this node knows. */
   movedTo(replica: Replica): ReadonlyArray<RangeDescriptor>
+  /** The same of a range without a replica here. */
+  whereIs(range: RangeId): ReadonlyArray<RangeDescriptor>
 }
 
 function isRangeRequest(request: Request): request is RangeRequest {
   const { _tag } = request
-  return _tag === "Split" || _tag === "ChangeMembers" || _tag === "Transfer" || _tag === "Clear"
+  return !(_tag === "Mutate" || _tag === "Get" || _tag === "Scan")
 }
 
 /** An answer that is true only as long as a clock says so. */
@@ -112,8 +113,7 @@ export class RequestQueue {
   private refusal(request: DataRequest, replica: Replica | undefined): Refusal | undefined {
     const { host } = this
     if (replica === undefined || replica.isEmpty) {
-      const known = host.descriptors.get(request.range)
-      return { _tag: "RangeMoved", descriptors: known === undefined ? [] : [known] }
+      return { _tag: "RangeMoved", descriptors: host.whereIs(request.range) }
     }
     const refusal = refusalOf(request, replica.machine.descriptor)
     if (refusal !== undefined) return refusal
@@ -144,7 +144,11 @@ export class RequestQueue {
       return
     }
     const read = timedRead(request, monotonicMs)
-    const mayBeServable = request.level !== "linearizable"
+    this.queueRead(replica, read)
+  }
+
+  private queueRead(replica: Replica, read: TimedRead): void {
+    const mayBeServable = read.request.level !== "linearizable"
     if (mayBeServable && replica.reads.isServable(read, this.progressOf(replica))) {
       this.servable.push(replica, read)
     } else this.wait(replica, read)
@@ -175,8 +179,16 @@ export class RequestQueue {
     }
   }
 
+  /** Nothing is to become of the range's merge: what has waited for that goes on. */
+  resume(replica: Replica): void {
+    for (const read of replica.takeHeld()) {
+      if (needsLeader(read.request) && !replica.isLeader) this.refuseRead(replica)(read)
+      else this.queueRead(replica, read)
+    }
+  }
+
   /** Applies an entry and answers those who wait for it. */
-  applyEntry(replica: Replica, entry: AppliedEntry): void {
+  applyEntry(replica: Replica, entry: AppliedEntry, source?: RangeMachine): void {
     // One receipt serves all commands of the entry.
     let receipt: Receipt | undefined
     let rangeTime: Version = 0
@@ -204,6 +216,7 @@ export class RequestQueue {
         })
       },
       this.giveUp(replica),
+      source,
     )
   }
 
@@ -252,6 +265,11 @@ export class RequestQueue {
     if (read.deadlineMs <= clock.monotonicMs) {
       const what = `reads of range ${replica.range} wait longer than they may`
       this.refuse(request.token, replica, { _tag: "Overloaded", what })
+      return 0
+    }
+    // Another range may have its keys by now, or soon.
+    if (replica.isHeld) {
+      replica.hold(read)
       return 0
     }
     const isBounded = request.level === "bounded"
@@ -356,6 +374,21 @@ export class RequestQueue {
     for (const { request } of this.servable.remove(replica)) {
       this.refuse(request.token, replica, refusalFor("notLeader", replica))
     }
+  }
+
+  /** Another range has taken this one in. Nothing that waited has had an effect: all of it goes there. */
+  takenIn(replica: Replica): void {
+    const refusal: Refusal = { _tag: "RangeMoved", descriptors: this.host.movedTo(replica) }
+    const rangeTime = replica.rangeTime(this.host.stampMs)
+    const moved = (token: number) =>
+      this.replies.push({ _tag: "Refused", token, rangeTime, refusal })
+    replica.dropAll(moved)
+    for (const { request } of this.servable.remove(replica)) moved(request.token)
+    this.held = this.held.filter((held) => {
+      if (held.replica !== replica) return true
+      moved(held.read.request.token)
+      return false
+    })
   }
 
   answer(reply: Reply): void {

@@ -91,9 +91,23 @@ export interface ClearRequest extends RequestBase {
   readonly boundsVersion: number
 }
 
+/** Takes in the right neighbour. */
+export interface MergeRequest extends RequestBase {
+  readonly _tag: "Merge"
+  /** Of the range that takes it in: `range`. */
+  readonly boundsVersion: number
+  /** The neighbour, whose replicas are on the same nodes. Its id is gone after it. */
+  readonly source: RangeId
+}
+
 export type DataRequest = MutateRequest | GetRequest | ScanRequest
 /** What changes a range itself rather than its data; answered by `Changed`. */
-export type RangeRequest = SplitRequest | ChangeMembersRequest | TransferRequest | ClearRequest
+export type RangeRequest =
+  | SplitRequest
+  | ChangeMembersRequest
+  | TransferRequest
+  | ClearRequest
+  | MergeRequest
 export type Request = DataRequest | RangeRequest
 
 interface ReplyBase {

@@ -65,6 +65,10 @@ export class SessionTable {
     return this.dirty.size * 64 + (this.dirty.size === 0 ? 0 : this.resultCount * resultBytesMax)
   }
 
+  knows(clientId: number): boolean {
+    return this.sessions.has(clientId)
+  }
+
   find(clientId: number, sequence: number): StoredResult | undefined {
     return this.sessions.get(clientId)?.results.get(sequence)
   }
@@ -137,6 +141,23 @@ export class SessionTable {
       target.dirty.add(clientId)
     }
     target.resultCount = this.resultCount
+  }
+
+  /**
+   * Takes in the sessions of a range that is merged with this one. A client acknowledges to all ranges alike, so the larger word of the two holds for both; no
+   * sequence has a result in both, as a key's commands went to the one range that had it. Limits may be passed: then commands wait for results to go.
+   */
+  unite(source: SessionTable): void {
+    for (const [clientId, session] of source.sessions) {
+      const known = this.sessions.get(clientId)
+      const results = new Map([...(known?.results ?? []), ...session.results])
+      const ackedBelow = Math.max(known?.ackedBelow ?? 0, session.ackedBelow)
+      for (const sequence of results.keys()) if (sequence < ackedBelow) results.delete(sequence)
+      const largestExpiry = Math.max(known?.largestExpiry ?? 0, session.largestExpiry)
+      this.sessions.set(clientId, { ackedBelow, largestExpiry, results })
+      this.resultCount += results.size - (known?.results.size ?? 0)
+      this.dirty.add(clientId)
+    }
   }
 
   /**

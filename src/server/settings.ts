@@ -55,6 +55,10 @@ export interface StoreSettings {
   readonly stallMs: number
   /** When a disk counts as slow, and when as good again. */
   readonly disk: Omit<DiskLimits, "stallMs">
+  /** What the replicas of a range that is to be merged into another may take to get ready, and how often they are asked (merge/merges.ts). */
+  readonly mergeAskMs: number
+  readonly mergeSilenceMs: number
+  readonly mergeMs: number
   readonly snapshotFrameBytes: number
   readonly snapshotResendMs: number
   readonly snapshotGiveUpMs: number
@@ -119,6 +123,9 @@ export const defaultSettings: StoreSettings = {
   readBytesPerTurn: 2 * mebibyte,
   stallMs: 1000,
   disk: { slowMs: 250, slowForMs: 2000, recoverMs: 10_000, recoverMsMax: 300_000 },
+  mergeAskMs: 30,
+  mergeSilenceMs: 150,
+  mergeMs: 400,
   snapshotFrameBytes: mebibyte,
   snapshotResendMs: 1000,
   snapshotGiveUpMs: 10_000,

@@ -15,13 +15,16 @@ import type { RangeMachine } from "./apply.ts"
 import { BackgroundRate } from "./backgroundRate.ts"
 import { overlap } from "./descriptors.ts"
 import { membershipOf } from "./membershipOf.ts"
+import type { Absorbed } from "./merge/state.ts"
 import { ParkedSnapshots } from "./parkedSnapshots.ts"
 import type { SnapshotFrame, SnapshotFrameAck } from "./peerMessage.ts"
+import type { RangeState } from "./rangeState.ts"
 import type { Replica } from "./replica.ts"
 import type { StoreSettings } from "./settings.ts"
 import { askAnew, refuseFrame, SnapshotReceiver } from "./snapshotReceiver.ts"
 import { type SendOutcome, SnapshotSender } from "./snapshotSender.ts"
 import type { Storage } from "./storage.ts"
+import { tombstoneOf } from "./tombstone.ts"
 
 /** What the exchange asks of the loop that it belongs to. */
 export interface ExchangeHost {
@@ -34,8 +37,12 @@ export interface ExchangeHost {
   readonly firstId: number
   /** The range has a split to replay, which no snapshot may skip. */
   replays(range: RangeId): boolean
-  /** Another replica here that holds a part of the interval. */
-  holderOf(descriptor: RangeDescriptor): Replica | undefined
+  /** No other replica here keeps a part of the interval. */
+  hasRoomFor(state: RangeState): boolean
+  /** Takes replicas out of service that go with the coming of a snapshot of the range, because it has taken in theirs; returns them. */
+  sendOff(range: RangeId, absorbed: ReadonlyArray<Absorbed>): ReadonlyArray<Replica>
+  /** Nothing is left of one of them but its log. */
+  buried(replica: Replica): void
   /** A snapshot is installed: its descriptor may be news. */
   learn(descriptor: RangeDescriptor): void
   send(node: NodeId, message: SnapshotFrame | SnapshotFrameAck): void
@@ -49,6 +56,8 @@ const sliceBytes = 256 * 1024
 export interface Install {
   readonly receiver: SnapshotReceiver
   readonly replica: Replica
+  /** Replicas of ranges that it has taken in: they go in the same edit. */
+  readonly absorbed: ReadonlyArray<Replica>
   /** The seal that must be flushed first; `undefined` until the memtable could be sealed. */
   generation: number | undefined
   started: boolean
@@ -309,7 +318,7 @@ export class SnapshotExchange {
   /** Whether a part of the interval belongs to another range here, or is about to. */
   private isTaken({ range, state }: SnapshotReceiver): boolean {
     const { descriptor } = state
-    if (this.host.holderOf(descriptor) !== undefined) return true
+    if (!this.host.hasRoomFor(state)) return true
     for (const other of this.receivers.values()) {
       if (other.range === range || !overlap(other.state.descriptor, descriptor)) continue
       // One that has come to a halt must not keep out another for as long as it could be gone on with.
@@ -357,7 +366,9 @@ export class SnapshotExchange {
     const receiver = this.receivers.get(replica.range)
     if (receiver?.offered !== true || receiver.state.appliedIndex !== mark.index) return
     replica.installing = true
-    this.installs.set(replica.range, { receiver, replica, generation: undefined, started: false })
+    const absorbed = this.host.sendOff(replica.range, receiver.state.absorbed)
+    const install = { receiver, replica, absorbed, generation: undefined, started: false }
+    this.installs.set(replica.range, install)
   }
 
   /** Drops what was offered and not wanted. Call after `ready` was collected. */
@@ -377,10 +388,14 @@ export class SnapshotExchange {
     if (install.started) return
     if (!this.barrierPassed(install)) return
     install.started = true
-    const { replica, receiver } = install
+    const { replica, receiver, absorbed } = install
     const machine: RangeMachine = storage.newMachine(receiver.state)
     const held = replica.isEmpty ? undefined : replica.machine.descriptor
-    storage.ingest(machine, receiver, { held, done: () => this.installed(replica, receiver) })
+    storage.ingest(machine, receiver, {
+      held,
+      absorbed: absorbed.map((gone) => gone.machine.descriptor),
+      done: () => this.installed(install),
+    })
   }
 
   /** Seals once, then holds when that memtable is flushed. */
@@ -393,7 +408,15 @@ export class SnapshotExchange {
     return storage.engine.flushedThrough >= install.generation
   }
 
-  private installed(replica: Replica, receiver: SnapshotReceiver): void {
+  /** Their state is gone from the engine; a crash before the tombstones are in tables leaves the list, in the state beside them. */
+  private bury(replicas: ReadonlyArray<Replica>, absorbed: ReadonlyArray<Absorbed>): void {
+    const { storage } = this.host
+    for (const each of absorbed) storage.leaveTombstone(each.source.id, tombstoneOf(each))
+    for (const replica of replicas) this.host.buried(replica)
+  }
+
+  private installed({ replica, receiver, absorbed }: Install): void {
+    this.bury(absorbed, receiver.state.absorbed)
     this.installs.delete(replica.range)
     this.receivers.delete(replica.range)
     replica.replaceMachine(this.host.storage.loadMachine(replica.range))

@@ -32,12 +32,13 @@ import {
   tombstoneKey,
 } from "./engineKeys.ts"
 import { FileJobs } from "./fileJobs.ts"
+import type { Absorbed } from "./merge/state.ts"
 import { decodeRangeState, encodeRangeState, type RangeState } from "./rangeState.ts"
 import type { SessionTable } from "./sessions.ts"
 import type { StoreSettings } from "./settings.ts"
 import { spillDirectory, writePair } from "./spill.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
-import { decodeTombstone, encodeTombstone, type Tombstone } from "./tombstone.ts"
+import { decodeTombstone, encodeTombstone, type Tombstone, tombstoneOf } from "./tombstone.ts"
 import { fullnessOf, WriteRate } from "./writeRate.ts"
 
 /** A replica as sealing sees it. */
@@ -276,15 +277,25 @@ export class Storage {
 
   /**
    * Replaces all that the engine holds of a range by a received snapshot. `held`: the interval of the state that it replaces, which may reach further, if
-   * there was one. Requires the barrier: see SnapshotExchange.
+   * there was one. `absorbed`: ranges that the snapshot's range has taken in, and of which this node holds replicas; they go in the same edit. Requires the barrier:
+   * see SnapshotExchange.
    */
   ingest(
     machine: RangeMachine,
     spill: { readonly path: string; readonly checksum: number },
-    options: { readonly held: RangeDescriptor | undefined; readonly done: () => void },
+    options: {
+      readonly held: RangeDescriptor | undefined
+      readonly absorbed: ReadonlyArray<RangeDescriptor>
+      readonly done: () => void
+    },
   ): void {
     const { descriptor } = machine
-    const intervals = [localInterval(descriptor.id), ...dataIntervals(descriptor, options.held)]
+    const { held, absorbed } = options
+    const ids = [descriptor, ...absorbed].map(({ id }) => id)
+    const intervals = [
+      ...ids.sort((left, right) => left - right).map(localInterval),
+      ...dataIntervals([descriptor, ...(held === undefined ? [] : [held]), ...absorbed]),
+    ]
     const { path: spillPath, checksum: spillChecksum } = spill
     const make = () => this.engine.replaceInterval({ intervals, spillPath, spillChecksum })
     this.files.want(make, () => {
@@ -308,7 +319,7 @@ export class Storage {
     const spillPath = `${spillDirectory}/${range}-${tombstone.replica}.tombstone`
     const spillChecksum = crc32(bytes)
     const { held } = options
-    const data = held === undefined ? [] : dataIntervals(held, undefined)
+    const data = held === undefined ? [] : dataIntervals([held])
     const intervals = [localIntervalWithTombstone(range), ...data]
     const make = () => this.engine.replaceInterval({ intervals, spillPath, spillChecksum })
     const write = () =>
@@ -322,6 +333,24 @@ export class Storage {
         })
       })
     write()
+  }
+
+  /**
+   * A range was merged into another one of this node, whose state is about to be sealed with this: what the engine holds of it but its data goes, and its tombstone
+   * stays. `flushed` is called once that is in tables; until then a crash brings the range back, and its log is needed.
+   */
+  absorb(absorbed: Absorbed, flushed: () => void): void {
+    const { id } = absorbed.source
+    const { lower, upper } = localInterval(id)
+    this.engine.deleteRange(lower, upper)
+    this.leaveTombstone(id, tombstoneOf(absorbed))
+    this.flushWaits.push({ generation: undefined, done: flushed })
+  }
+
+  /** Puts it into the memtable, beside the state that makes it true. */
+  leaveTombstone(range: RangeId, tombstone: Tombstone): void {
+    this.engine.put(tombstoneKey(range), encodeTombstone(tombstone))
+    this.tombstones.set(range, tombstone)
   }
 
   /** Gives out a job; `done` is called when it is carried out. */
@@ -412,7 +441,7 @@ export class Storage {
       this.beside?.flushed(seal.besideIndex)
       for (const { replica, index, machine, time } of seal.covered) {
         if (index > replica.flushedIndex) replica.flushedIndex = index
-        if (time > machine.flushedTime) machine.flushedTime = time
+        machine.flushed(index, time)
       }
     }
   }

@@ -21,8 +21,6 @@
  * - a mutation is answered after it is applied, a read after its index is applied and leadership was confirmed after it came in.
  *
  * Groups that nobody wants anything of sleep (beats.ts): a turn visits those that are awake, and whatever concerns a sleeping one wakes it first.
- *
- * Left out so far: merges.
  */
 import type { EventualRequest } from "../dynamo/node/requests.ts"
 import type { JournalWrite } from "../journal/journal.ts"
@@ -48,6 +46,7 @@ import { HoleFilling } from "./holeFilling.ts"
 import { JournalGate } from "./journalGate.ts"
 import { KnownRanges } from "./knownRanges.ts"
 import { releaseLogs } from "./logRelease.ts"
+import { Merges } from "./merge/merges.ts"
 import type { PeerMessage } from "./peerMessage.ts"
 import { RangeChanges } from "./rangeChanges.ts"
 import { RangeLife } from "./rangeLife.ts"
@@ -91,6 +90,7 @@ export class StoreLoop {
   private readonly exchange: SnapshotExchange
   private readonly life: RangeLife
   private readonly changes: RangeChanges
+  private readonly merges: Merges
   private readonly applier: Applier
   private readonly collector: Collector
   private readonly comparison: Comparison
@@ -139,7 +139,16 @@ export class StoreLoop {
       },
       firstId: options.prng.int(1, 2 ** 40),
       replays: (range) => set.refusesSnapshots(range, (replica) => this.isHopeless(replica)),
-      holderOf: (descriptor) => set.holderOf(descriptor),
+      hasRoomFor: (state) => set.hasRoomFor(state),
+      sendOff: (range, absorbed) => {
+        const gone = set.absorbedHere(range, absorbed)
+        for (const replica of gone) {
+          this.abandon(replica)
+          set.remove(replica)
+        }
+        return gone
+      },
+      buried: (replica) => set.buried(replica),
       learn: (descriptor) => this.learn(descriptor),
       send,
       sendAfterPersist: (replica, message) => {
@@ -153,6 +162,24 @@ export class StoreLoop {
     this.life = new RangeLife(this)
     this.changes = new RangeChanges(this)
     const loop = this
+    this.merges = new (options.parts?.Merges ?? Merges)({
+      node: options.node,
+      replicas: this.replicas,
+      get awake() {
+        return set.awake
+      },
+      settings: options.settings,
+      get clock() {
+        return loop.clock
+      },
+      get stampMs() {
+        return loop.stampMs
+      },
+      send,
+      rouse: (replica) => this.rouse(replica),
+      isHopeless: (replica) => this.isHopeless(replica),
+      resume: (replica) => this.queue.resume(replica),
+    })
     this.holes = new HoleFilling({
       get clock() {
         return loop.clock
@@ -176,7 +203,10 @@ export class StoreLoop {
       settings: options.settings,
       set,
       session: sessionOfBeats,
-      isBusy: ({ range }) => this.changes.isUnderWay(range) || this.exchange.isBusy(range),
+      isBusy: (replica) =>
+        this.changes.isUnderWay(replica.range) ||
+        this.exchange.isBusy(replica.range) ||
+        this.merges.isUnderWay(replica),
       send,
     })
     this.comparison = new Comparison({
@@ -204,11 +234,11 @@ export class StoreLoop {
       prng: options.eventualPrng ?? new Prng(options.node),
       seal: () => storage.seal(set.all),
     })
-    const { queue, life, changes, comparison, settings } = this
+    const { queue, life, changes, merges, comparison, settings } = this
     const { gate, exchange, rangeTicks } = this
     this.collector = new Collector({ gate, queue, changes, exchange, send })
     this.applier = new Applier({
-      ...{ storage, settings, set, queue, life, changes, comparison },
+      ...{ storage, settings, set, queue, life, changes, merges, comparison },
       ticks: rangeTicks,
     })
   }
@@ -291,6 +321,7 @@ export class StoreLoop {
     this.life.advance()
     this.queue.admit()
     this.changes.advance()
+    this.merges.advance()
     this.proposeGathered()
     this.collect()
     let more = this.applier.applyCommitted()
@@ -302,7 +333,7 @@ export class StoreLoop {
     if (journal !== undefined) this.handover.writeBegan()
     if (this.storage.wantsSeal(this.set.changing)) this.storage.seal(this.set.all)
     const jobs = this.storage.takeJobs(clock.monotonicMs, clock.wallMs)
-    more ||= this.exchange.isReading || this.inbox.length > 0
+    more ||= this.merges.hasMore || this.exchange.isReading || this.inbox.length > 0
     more ||= this.awake.some((replica) => replica.raft.hasReady())
     const { sends } = this
     this.sends = []
@@ -379,6 +410,13 @@ export class StoreLoop {
     return this.known.movedTo(range, machine.descriptor)
   }
 
+  /** A range without a replica here, as far as this node knows. */
+  whereIs(range: RangeId): ReadonlyArray<RangeDescriptor> {
+    const tombstone = this.storage.tombstones.get(range)
+    const isAbsorbed = tombstone?.absorbedBy !== undefined
+    return this.known.whereIs(range, isAbsorbed ? tombstone.descriptor : undefined)
+  }
+
   // ---- What the rooms of the loop ask of it
 
   send(to: NodeId, message: PeerMessage): void {
@@ -418,6 +456,16 @@ export class StoreLoop {
     this.rouse(replica)
     this.changes.abandon(replica)
     this.queue.abandon(replica)
+    this.merges.abandon(replica)
+    this.exchange.abandon(replica)
+    this.gate.forget(replica)
+  }
+
+  giveUp(replica: Replica): void {
+    this.rouse(replica)
+    this.changes.abandon(replica)
+    this.queue.takenIn(replica)
+    this.merges.abandon(replica)
     this.exchange.abandon(replica)
     this.gate.forget(replica)
   }
@@ -443,7 +491,8 @@ export class StoreLoop {
     }
     const concerned = this.replicas.get(message.range)
     if (concerned !== undefined && rouses(message, concerned)) this.rouse(concerned)
-    if (message._tag === "Gone") return this.life.gone(message)
+    if (message._tag === "Gone") return this.life.gone(from, message)
+    if (message._tag === "Merge") return this.merges.received(from, message)
     if (message._tag === "Clock") {
       return this.clockGuard.observe(from, message.wallMs, this.clock)
     }
@@ -540,8 +589,8 @@ export class StoreLoop {
 
   /** A replica that cannot apply leads nothing, where another one could; nor does one that has lost what it should send, and nobody has. */
   private shouldYield(replica: Replica): boolean {
-    const { damage, differs, machine, isLeader } = replica
-    const cannot = damage !== undefined || differs !== undefined
+    const { damage, differs, lacksSource, machine, isLeader } = replica
+    const cannot = damage !== undefined || differs !== undefined || lacksSource
     const cannotSend = isLeader && this.holes.isUnfillable(replica)
     return (cannot || cannotSend) && machine.descriptor.replicas.length > 1
   }

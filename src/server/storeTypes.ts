@@ -5,6 +5,7 @@ import type { Prng } from "../lib/prng.ts"
 import type { RaftNode } from "../raft/raftNode.ts"
 import type { MonotonicMs, NodeId, RangeDescriptor, WallMs } from "../types.ts"
 import type { Beats } from "./beats.ts"
+import type { Merges } from "./merge/merges.ts"
 import type { ReplicaOpener } from "./openReplicas.ts"
 import type { PeerMessage } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
@@ -26,6 +27,7 @@ export interface StoreParts extends StorageParts {
   readonly SnapshotExchange?: typeof SnapshotExchange
   readonly ReplicaOpener?: typeof ReplicaOpener
   readonly Beats?: typeof Beats
+  readonly Merges?: typeof Merges
   /** Is shown every replica that is opened, at the start and later. */
   readonly opened?: (replica: Replica) => void
 }

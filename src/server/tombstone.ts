@@ -1,8 +1,9 @@
 import { ByteReader, MalformedBytes } from "../lib/byteReader.ts"
 import { ByteWriter } from "../lib/byteWriter.ts"
-import type { RangeDescriptor, ReplicaId } from "../types.ts"
+import type { BoundsVersion, RangeDescriptor, RangeId, ReplicaId } from "../types.ts"
+import { readDescriptor, writeDescriptor } from "./descriptorLayout.ts"
 import { lists } from "./descriptors.ts"
-import { readDescriptor, writeDescriptor } from "./rangeState.ts"
+import type { Absorbed } from "./merge/state.ts"
 
 /**
  * What a node keeps of a range whose replica it removed. Replica ids of a range rise and are never used again: no replica up to this id is ever made here
@@ -15,6 +16,24 @@ export interface Tombstone {
   readonly lastReplica: ReplicaId
   /** The committed descriptor that lists the replica no more: the proof, for others who ask. */
   readonly descriptor: RangeDescriptor
+  /** The whole range is gone: merged into another one. Then the descriptor lists nobody. */
+  readonly absorbedBy: AbsorbedBy | undefined
+}
+
+/** A range, and the version of its bounds with which it took in another one. */
+export interface AbsorbedBy {
+  readonly range: RangeId
+  readonly boundsVersion: BoundsVersion
+}
+
+/** Of a range that was merged into another one: of all replicas that it ever had. */
+export function tombstoneOf({ source, lastReplica, target, boundsVersion }: Absorbed): Tombstone {
+  return {
+    replica: lastReplica,
+    lastReplica,
+    descriptor: { ...source, replicas: [] },
+    absorbedBy: { range: target, boundsVersion },
+  }
 }
 
 /** True when no replica with this id may ever be here again. */
@@ -24,17 +43,18 @@ export function buries(tombstone: Tombstone, replica: ReplicaId): boolean {
 
 /** The tombstone of a range that has one already: the larger id, and the later word. */
 export function united(known: Tombstone | undefined, added: Tombstone): Tombstone {
-  if (known === undefined) return added
+  if (known === undefined || added.absorbedBy !== undefined) return added
   const isLater = added.descriptor.membersVersion >= known.descriptor.membersVersion
   return {
     replica: Math.max(known.replica, added.replica),
     lastReplica: Math.max(known.lastReplica, added.lastReplica),
     descriptor: isLater ? added.descriptor : known.descriptor,
+    absorbedBy: known.absorbedBy,
   }
 }
 
-/** Stored: do not change; a new layout gets a new number. */
-const tombstoneFormat = 1
+/** Stored: do not change; a new layout gets a new number. Format 1 ended before the merge. */
+const tombstoneFormat = 2
 
 export function encodeTombstone(tombstone: Tombstone): Uint8Array {
   const writer = new ByteWriter(128)
@@ -42,6 +62,7 @@ export function encodeTombstone(tombstone: Tombstone): Uint8Array {
   writer.u64(tombstone.replica)
   writer.u64(tombstone.lastReplica)
   writeDescriptor(writer, tombstone.descriptor)
+  writeAbsorbedBy(writer, tombstone.absorbedBy)
   return writer.take()
 }
 
@@ -49,12 +70,25 @@ export function encodeTombstone(tombstone: Tombstone): Uint8Array {
 export function decodeTombstone(bytes: Uint8Array): Tombstone {
   const reader = new ByteReader(bytes)
   const format = reader.u8()
-  if (format !== tombstoneFormat) {
+  if (format !== tombstoneFormat && format !== tombstoneFormat - 1) {
     throw new MalformedBytes(`a tombstone of format ${format}, not ${tombstoneFormat}`)
   }
   const replica = reader.u64()
   const lastReplica = reader.u64()
   const descriptor = readDescriptor(reader)
+  const absorbedBy = format < tombstoneFormat ? undefined : readAbsorbedBy(reader)
   reader.end()
-  return { replica, lastReplica, descriptor }
+  return { replica, lastReplica, descriptor, absorbedBy }
+}
+
+/** `u64 range ‖ u32 boundsVersion`; all zero = none. Stored, and sent in `Gone`: do not change. */
+export function writeAbsorbedBy(writer: ByteWriter, absorbedBy: AbsorbedBy | undefined): void {
+  writer.u64(absorbedBy?.range ?? 0)
+  writer.u32(absorbedBy?.boundsVersion ?? 0)
+}
+
+/** Throws `MalformedBytes`. */
+export function readAbsorbedBy(reader: ByteReader): AbsorbedBy | undefined {
+  const [range, boundsVersion] = [reader.u64(), reader.u32()]
+  return range === 0 ? undefined : { range, boundsVersion }
 }

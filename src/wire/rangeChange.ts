@@ -28,6 +28,12 @@ export type RangeChange =
     }
   | { readonly _tag: "Transfer"; readonly to: NodeId }
   | { readonly _tag: "Clear"; readonly boundsVersion: BoundsVersion }
+  | {
+      readonly _tag: "Merge"
+      readonly boundsVersion: BoundsVersion
+      /** The right neighbour, which is taken in. */
+      readonly source: RangeId
+    }
 
 /** Verb and arguments, as members of a packed request (native.ts). */
 export function packChange(change: RangeChange): ReadonlyArray<unknown> {
@@ -40,6 +46,8 @@ export function packChange(change: RangeChange): ReadonlyArray<unknown> {
       return ["transfer", change.to]
     case "Clear":
       return ["clear", change.boundsVersion]
+    case "Merge":
+      return ["merge", change.boundsVersion, change.source]
     default:
       return change satisfies never
   }
@@ -67,6 +75,10 @@ export function readChange(members: ReadonlyArray<unknown>): RangeChange {
       return { _tag: "Transfer", to: asCount(asArray(rest, 1)[0]) }
     case "clear":
       return { _tag: "Clear", boundsVersion: asCount(asArray(rest, 1)[0]) }
+    case "merge": {
+      const [boundsVersion, source] = asArray(rest, 2)
+      return { _tag: "Merge", boundsVersion: asCount(boundsVersion), source: asCount(source) }
+    }
     default:
       throw new MalformedBytes("unknown change of a range")
   }

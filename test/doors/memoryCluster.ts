@@ -278,6 +278,8 @@ export class MemoryCluster {
         break
       case "Clear":
         return this.refused({ _tag: "InvalidRequest", message: "a double is not emptied" })
+      case "Merge":
+        return this.refused({ _tag: "InvalidRequest", message: "a double is not merged" })
       default:
         request satisfies never
     }

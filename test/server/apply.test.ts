@@ -6,6 +6,7 @@ import { commandLifetimeMax, type KeyValues, RangeMachine } from "../../src/serv
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
 import { dataKey } from "../../src/server/engineKeys.ts"
 import { encodeEntryData } from "../../src/server/entryData.ts"
+import { noMerges } from "../../src/server/rangeState.ts"
 import { recordValue, recordVersion } from "../../src/server/valueRecord.ts"
 import { commandStatuses, conditions, operations } from "../../src/wire/command.ts"
 import { command } from "./commands.ts"
@@ -34,7 +35,7 @@ function machine(limits = { results: 100, clients: 10 }) {
   const [, descriptor] = bootstrapDescriptors([1], 1)
   const state = { descriptor: descriptor!, replica: 1, appliedIndex: 0, appliedTerm: 0 }
   const range = new RangeMachine({
-    state: { ...state, rangeTime: 0, chain: 0, lastReplica: 3 },
+    state: { ...state, rangeTime: 0, chain: 0, lastReplica: 3, ...noMerges },
     engine,
     limits,
   })

@@ -10,7 +10,7 @@ import { expiryRules } from "../../src/server/engineFilters.ts"
 import { dataEnd, dataKey, storeTrees } from "../../src/server/engineKeys.ts"
 import { encodeEntryData } from "../../src/server/entryData.ts"
 import { encodeTick } from "../../src/server/rangeEntries.ts"
-import type { RangeState } from "../../src/server/rangeState.ts"
+import { noMerges, type RangeState } from "../../src/server/rangeState.ts"
 import { type ReadContext, serveRead } from "../../src/server/reading.ts"
 import type { Replica } from "../../src/server/replica.ts"
 import { type GetRequest, plainRead, type ScanRequest } from "../../src/server/requests.ts"
@@ -35,7 +35,8 @@ import { command } from "./commands.ts"
 import { MapValues } from "./mapValues.ts"
 
 const [, descriptor] = bootstrapDescriptors([1], 1)
-const zero = { appliedIndex: 1, appliedTerm: 1, rangeTime: 0, chain: 0, lastReplica: 1 }
+const applied = { appliedIndex: 1, appliedTerm: 1, rangeTime: 0, chain: 0 }
+const zero = { ...applied, lastReplica: 1, ...noMerges }
 const firstState: RangeState = { descriptor: descriptor!, replica: 1, ...zero }
 const limits = { results: 10_000, clients: 100 }
 

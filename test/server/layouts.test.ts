@@ -19,7 +19,7 @@ import {
   encodePeerMessage,
   type PeerMessage,
 } from "../../src/server/peerMessage.ts"
-import { decodeRangeState, encodeRangeState } from "../../src/server/rangeState.ts"
+import { decodeRangeState, encodeRangeState, noMerges } from "../../src/server/rangeState.ts"
 import { SessionTable } from "../../src/server/sessions.ts"
 
 describe("bootstrap", () => {
@@ -93,6 +93,7 @@ describe("stored and sent layouts", () => {
         rangeTime: 2 ** 52 + 3,
         chain: 0xdeadbeef,
         lastReplica: 17,
+        ...noMerges,
       }
       expect(decodeRangeState(encodeRangeState(state))).toEqual(state)
     }
@@ -188,6 +189,7 @@ describe("stored and sent layouts", () => {
           { node: 4, replica: 18, role: "learner" },
         ],
       },
+      absorbedBy: { range: 9, boundsVersion: 5 },
     },
     { _tag: "Chain", kind: "differs", range: 3, from: 1, to: 2, index: 128, chain: 0xfffffff1 },
     {

@@ -49,8 +49,8 @@ export class ChainBook {
   get parts(): StoreParts {
     const book = this
     class Recorded extends RangeMachine {
-      override apply(entry: AppliedEntry): void {
-        super.apply(entry)
+      override apply(entry: AppliedEntry, source?: RangeMachine): void {
+        super.apply(entry, source)
         book.note(this)
         if (this.child !== undefined) book.note(this.child)
       }
@@ -281,6 +281,11 @@ export class LoopCluster {
     const { boundsVersion } = this.descriptor(range)
     const position = at === undefined ? undefined : hashPosition(1, utf8(at))
     return this.change({ _tag: "Split", range, boundsVersion, child, at: position })
+  }
+
+  merge(range: number, source: number): Reply | undefined {
+    const { boundsVersion } = this.descriptor(range)
+    return this.change({ _tag: "Merge", range, boundsVersion, source })
   }
 
   members(range: number, replicas: ReadonlyArray<ReplicaPlace>): Reply | undefined {

@@ -9,7 +9,7 @@ import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
 import { dataEnd, dataKey } from "../../src/server/engineKeys.ts"
 import { encodeEntryData } from "../../src/server/entryData.ts"
 import { encodeClear, encodeSplit, encodeTick } from "../../src/server/rangeEntries.ts"
-import { decodeRangeState, encodeRangeState } from "../../src/server/rangeState.ts"
+import { decodeRangeState, encodeRangeState, noMerges } from "../../src/server/rangeState.ts"
 import { isExpired, recordValue, recordVersion } from "../../src/server/valueRecord.ts"
 import type { Version } from "../../src/types.ts"
 import { type BatchOperation, encodeBatch } from "../../src/wire/batch.ts"
@@ -178,7 +178,8 @@ class Walk {
     this.prng = new Prng(seed)
     const engine = new MapValues()
     const [, descriptor] = bootstrapDescriptors([1], 1)
-    const zero = { appliedIndex: 1, appliedTerm: 1, rangeTime: 0, chain: 0, lastReplica: 1 }
+    const applied = { appliedIndex: 1, appliedTerm: 1, rangeTime: 0, chain: 0 }
+    const zero = { ...applied, lastReplica: 1, ...noMerges }
     const state = { descriptor: descriptor!, replica: 1, ...zero }
     const machine = new RangeMachine({ state, engine, limits })
     this.subjects = [new Subject(machine, new MachineModel("", undefined, 1), engine)]

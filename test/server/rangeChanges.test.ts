@@ -24,7 +24,7 @@ import {
   encodeTick,
   type SplitOrder,
 } from "../../src/server/rangeEntries.ts"
-import type { RangeState } from "../../src/server/rangeState.ts"
+import { noMerges, type RangeState } from "../../src/server/rangeState.ts"
 import type { ReplicaPlace } from "../../src/types.ts"
 import { operations } from "../../src/wire/command.ts"
 import { command } from "./commands.ts"
@@ -52,7 +52,7 @@ function machine(
     replicas: options.replicas ?? voters,
   }
   const applied = { appliedIndex: 20, appliedTerm: 3, rangeTime: 500, chain: 99, lastReplica: 3 }
-  const state = { descriptor, replica: 2, ...applied, ...options.state }
+  const state = { descriptor, replica: 2, ...applied, ...noMerges, ...options.state }
   const range = new RangeMachine({ state, engine, limits })
   let base = 1000
   const apply = (kind: number, data: (base: number) => Uint8Array) => {
@@ -90,6 +90,7 @@ describe("a split", () => {
       rangeTime: 1000,
       chain: range.chain,
       lastReplica: 3,
+      ...noMerges,
     })
     // Nothing of it is flushed, so no compaction may go by its time.
     expect(child.flushedTime).toBe(0)
@@ -205,7 +206,7 @@ describe("other entries of a range", () => {
     apply(entryKinds.empty, () => emptyBytes)
     expect(range.rangeTime).toBe(40_000_000)
     expect(() => apply(entryKinds.tick, () => encodeTick(40_000_000))).toThrow("stamped 40000000")
-    expect(() => apply(6, () => encodeTick(50_000_000))).toThrow("kind 6")
+    expect(() => apply(7, () => encodeTick(50_000_000))).toThrow("kind 7")
   })
 
   test("the last version of an entry is that of its last command, or its base", () => {

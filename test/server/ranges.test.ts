@@ -65,6 +65,7 @@ describe("tombstones", () => {
     replica: 12,
     lastReplica: 13,
     descriptor: { ...descriptor, membersVersion: 4 },
+    absorbedBy: undefined,
   }
 
   test("come back as they were", () => {
@@ -85,9 +86,9 @@ describe("tombstones", () => {
 
   test("of one range unite to the larger id and the later word", () => {
     const later = { ...descriptor, membersVersion: 9, replicas: [] }
-    const other = { replica: 7, lastReplica: 20, descriptor: later }
+    const other = { replica: 7, lastReplica: 20, descriptor: later, absorbedBy: undefined }
     for (const both of [united(tombstone, other), united(other, tombstone)]) {
-      expect(both).toEqual({ replica: 12, lastReplica: 20, descriptor: later })
+      expect(both).toEqual({ ...other, replica: 12 })
     }
     expect(united(undefined, other)).toBe(other)
   })
@@ -99,6 +100,7 @@ describe("messages for ranges that are not here yet", () => {
     range,
     replica: 1,
     lastReplica: 1,
+    absorbedBy: undefined,
     descriptor: { ...descriptor, id: range, start: utf8("a") },
   })
 

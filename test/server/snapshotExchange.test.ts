@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
 import type { SnapshotFrame } from "../../src/server/peerMessage.ts"
-import { encodeRangeState } from "../../src/server/rangeState.ts"
+import { encodeRangeState, noMerges } from "../../src/server/rangeState.ts"
 import type { Replica } from "../../src/server/replica.ts"
 import { defaultSettings } from "../../src/server/settings.ts"
 import { SnapshotExchange } from "../../src/server/snapshotExchange.ts"
@@ -22,6 +22,7 @@ test("a snapshot that found no space does not take the file of the next one with
     rangeTime: 5,
     chain: 0,
     lastReplica: 3,
+    ...noMerges,
   }
   const jobs: Array<{ job: StoreJob; done: (result: StoreJobResult) => void }> = []
   const storage = {
@@ -41,7 +42,9 @@ test("a snapshot that found no space does not take the file of the next one with
     all: [],
     firstId: 1,
     replays: () => false,
-    holderOf: () => undefined,
+    hasRoomFor: () => true,
+    sendOff: () => [],
+    buried: () => {},
     learn: () => {},
     send: () => {},
     sendAfterPersist: () => {},

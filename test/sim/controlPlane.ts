@@ -1,6 +1,8 @@
 import { RoutingTable } from "../../src/client/routes.ts"
 import { compareBytes } from "../../src/lib/bytes.ts"
 import type { Prng } from "../../src/lib/prng.ts"
+import type { OddReplica } from "../../src/server/comparison.ts"
+import { areTogether } from "../../src/server/merge/state.ts"
 import type { RangeReport, RangeRequest, Reply, Request } from "../../src/server/requests.ts"
 import type { NodeId, Position, RangeDescriptor, RangeId, ReplicaPlace } from "../../src/types.ts"
 import type { ChurnKind, ChurnParameters } from "./parameters.ts"
@@ -14,6 +16,7 @@ export interface ControlWorld {
   schedule(time: number, run: () => void): void
   request(node: NodeId, request: Request): boolean
   rangesOf(node: NodeId): ReadonlyArray<RangeReport> | undefined
+  oddReplicas(node: NodeId): ReadonlyArray<OddReplica>
   mayBeDamaged(node: NodeId): boolean
   /** An order to hand leadership to the node is about to be given. */
   transferOrdered(node: NodeId): void
@@ -60,6 +63,8 @@ export class ControlPlane {
   private readonly world: ControlWorld
   private readonly parameters: ChurnParameters
   private readonly prng: Prng
+  /** Apart, so that worlds without merges are what they were. */
+  private readonly mergePrng: Prng
   private readonly routes = new RoutingTable()
   private readonly orders = new Map<number, Order>()
   /** Nodes that an order has named for a new replica of a range, and until when its entry may still come to be. */
@@ -70,24 +75,36 @@ export class ControlPlane {
   private open = 0
   private stopped = false
 
-  constructor(options: { world: ControlWorld; parameters: ChurnParameters; prng: Prng }) {
+  constructor(options: {
+    readonly world: ControlWorld
+    readonly parameters: ChurnParameters
+    readonly prng: Prng
+    readonly mergePrng: Prng
+  }) {
     const { world } = options
     this.world = world
     this.parameters = options.parameters
     this.prng = options.prng
+    this.mergePrng = options.mergePrng
     for (const descriptor of world.descriptors) this.routes.learn(descriptor)
     this.nextRange = 1 + Math.max(...world.descriptors.map(({ id }) => id))
     this.nextReplica = 1 + Math.max(...world.nodeIds)
   }
 
   start(): void {
-    const { world, prng, parameters } = this
-    if (parameters.rate === 0) return
-    const gap = (-Math.log(1 - prng.float()) / parameters.rate) * 1e6
+    const { prng, parameters } = this
+    if (parameters.rate > 0) this.every(parameters.rate, prng, () => this.order())
+    const { mergeRate } = parameters
+    if (mergeRate > 0) this.every(mergeRate, this.mergePrng, () => this.orderMerge())
+  }
+
+  private every(rate: number, prng: Prng, order: () => void): void {
+    const { world } = this
+    const gap = (-Math.log(1 - prng.float()) / rate) * 1e6
     world.schedule(world.now + Math.round(gap), () => {
       if (this.stopped) return
-      if (this.open < 4) this.order()
-      this.start()
+      if (this.open < 4) order()
+      this.every(rate, prng, order)
     })
   }
 
@@ -103,6 +120,22 @@ export class ControlPlane {
       const { replicas } = descriptor
       const giveUpAt = world.now + orderUs
       this.attempt({ kind: "transfer", body, replicas, leader, giveUpAt, finished: false })
+    }
+  }
+
+  /** What the meta group does with replicas that their leader reports as odd, or lost: they are removed. */
+  replaceOdd(): void {
+    const { world } = this
+    for (const node of world.nodeIds) {
+      for (const odd of world.oddReplicas(node)) {
+        const range = odd.range
+        const held = world.rangesOf(node)?.find(({ descriptor }) => descriptor.id === range)
+        if (held === undefined) continue
+        const { membersVersion, replicas } = held.descriptor
+        const left = replicas.filter((place) => place.node !== odd.node)
+        const body = { _tag: "ChangeMembers", range, membersVersion, replicas: left } as const
+        world.request(node, { ...body, token: this.nextToken++, deadlineMs: attemptUs / 1000 })
+      }
     }
   }
 
@@ -130,6 +163,56 @@ export class ControlPlane {
     const giveUpAt = world.now + orderUs
     const { replicas } = descriptor
     this.attempt({ kind, body, replicas, leader, giveUpAt, finished: false })
+  }
+
+  /** Two neighbours become one, once the replicas of the right one are where those of the left one are. */
+  private orderMerge(): void {
+    const { mergePrng: prng, world } = this
+    if (prng.chance(0.7)) this.refresh()
+    const at = prng.int(0, this.routes.all.length - 1)
+    const [target, source] = this.routes.all.slice(at, at + 2)
+    if (target === undefined || source?.descriptor.namespace === undefined) return
+    if (target.descriptor.namespace === undefined) return
+    const wanted = this.places(target.descriptor, source.descriptor)
+    if (wanted === undefined) return
+    const giveUpAt = world.now + orderUs
+    this.open++
+    if (wanted === "there") {
+      const { id: range, boundsVersion, replicas } = target.descriptor
+      const body = { _tag: "Merge", range, boundsVersion, source: source.descriptor.id } as const
+      const { leader } = target
+      this.attempt({ kind: "merge", body, replicas, leader, giveUpAt, finished: false })
+      return
+    }
+    const { id: range, membersVersion, replicas } = source.descriptor
+    const body = { _tag: "ChangeMembers", range, membersVersion, replicas: wanted } as const
+    const { leader } = source
+    this.attempt({ kind: "bringTogether", body, replicas, leader, giveUpAt, finished: false })
+  }
+
+  /** Where the source's replicas are to be; "there" = they are; `undefined` = they can't be brought there now. */
+  private places(
+    target: RangeDescriptor,
+    source: RangeDescriptor,
+  ): ReadonlyArray<ReplicaPlace> | "there" | undefined {
+    if (areTogether(target.replicas, source.replicas)) return "there"
+    const { world } = this
+    const wanted: Array<ReplicaPlace> = []
+    for (const { node, role } of target.replicas) {
+      if (role !== "voter" && role !== "learner") return undefined
+      const held = source.replicas.find((place) => place.node === node)
+      if (held !== undefined) {
+        // Who votes cannot become a learner; who is joint is on its way somewhere.
+        if (held.role !== role && !(held.role === "learner" && role === "voter")) return undefined
+        wanted.push({ ...held, role })
+        continue
+      }
+      const name = `${source.id}/${node}`
+      if (world.mayBeDamaged(node) || (this.named.get(name) ?? 0) > world.now) return undefined
+      this.named.set(name, world.now + orderUs + settledUs)
+      wanted.push({ node, replica: this.nextReplica++, role })
+    }
+    return wanted
   }
 
   private drawKind(): ChurnKind {

@@ -106,6 +106,8 @@ export interface HuntReport {
   readonly faults: number
   readonly elections: number
   readonly crashes: number
+  readonly splits: number
+  readonly merges: number
   readonly tracesRechecked: number
   readonly violations: number
   readonly firstSeed: number
@@ -177,6 +179,8 @@ export async function hunt(options: HuntOptions): Promise<HuntReport> {
     faults: sum((outcome) => outcome.faults),
     elections: sum((outcome) => outcome.elections),
     crashes: sum((outcome) => outcome.crashes),
+    splits: sum((outcome) => outcome.splits),
+    merges: sum((outcome) => outcome.merges),
     tracesRechecked,
     violations,
     firstSeed: first,

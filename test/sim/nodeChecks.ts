@@ -1,5 +1,7 @@
+import { loadU64 } from "../../src/lib/littleEndian.ts"
 import { type Membership, membershipInEntry, sameMembership } from "../../src/raft/membership.ts"
 import { entryKinds } from "../../src/raft/message.ts"
+import type { RangeMachine } from "../../src/server/apply.ts"
 import { membershipOf } from "../../src/server/membershipOf.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Replica } from "../../src/server/replica.ts"
@@ -159,9 +161,9 @@ export class NodeChecks {
     const { observer, trace } = this.world
     if (!replica.isEmpty) this.seen(replica)
     const apply = machine.apply.bind(machine)
-    machine.apply = (entry) => {
+    machine.apply = (entry, source) => {
       const { descriptor } = machine
-      apply(entry)
+      apply(entry, source)
       const place = this.node.id * 1000 + range
       trace.record("apply", this.world.now, place, entry.index, machine.chain)
       observer.appliedEntry(this.node.id, range, entry, {
@@ -172,9 +174,11 @@ export class NodeChecks {
       observer.effects.applied(range, entry, machine.outcomes)
       if (machine.descriptor !== descriptor) {
         this.placesChanged = true
+        if (machine.taken !== undefined) this.noteTaken(range, machine, machine.taken)
         observer.described(this.node.id, machine.descriptor, entry.index)
         if (machine.child !== undefined) {
           this.checkSessions(range, machine.sessions.results, machine.child.sessions.results)
+          observer.splitOff(machine.child.descriptor.id)
           const { appliedIndex, chain } = machine.child
           observer.described(this.node.id, machine.child.descriptor, appliedIndex)
           observer.chainAt(this.node.id, machine.child.descriptor.id, appliedIndex, chain)
@@ -183,6 +187,19 @@ export class NodeChecks {
       if (!this.holds(range, machine.replica, entry.index, entry.term)) {
         this.fail("durability", `applies ${entry.index} of r${range} too early`)
       }
+    }
+  }
+
+  private noteTaken(range: RangeId, machine: RangeMachine, taken: RangeMachine): void {
+    const { observer } = this.world
+    observer.takenIn(this.node.id, { source: taken.descriptor.id, target: range })
+    for (const { clientId, record } of taken.sessions.all()) {
+      const largestExpiry = loadU64(record, 8)
+      if (machine.sessions.knows(clientId) || largestExpiry <= machine.rangeTime) continue
+      this.fail(
+        "linearizability",
+        `takes r${taken.descriptor.id} in without a session of it: a retry would take effect again`,
+      )
     }
   }
 
@@ -252,7 +269,8 @@ export class NodeChecks {
       if (loop.replicas.has(range)) continue
       this.present.delete(range)
       this.leading.delete(range)
-      if (isEmpty || this.world.observer.isRemoved(range, machine.replica)) continue
+      const { observer } = this.world
+      if (isEmpty || observer.isTaken(range) || observer.isRemoved(range, machine.replica)) continue
       this.fail("removed", `removes replica ${machine.replica} of r${range}, which is a member`)
     }
   }
@@ -304,7 +322,9 @@ export class NodeChecks {
 
   /** A mutation that was answered is durable on a majority of a membership that can have decided on it. */
   answered(reply: Reply): void {
-    if (reply._tag === "Mutated") this.checkDurable(reply)
+    if (reply._tag !== "Mutated") return
+    this.world.observer.checkNotTaken(this.node.id, reply.receipt.range)
+    this.checkDurable(reply)
   }
 
   private checkDurable(reply: Extract<Reply, { _tag: "Mutated" }>): void {

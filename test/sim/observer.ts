@@ -68,6 +68,10 @@ export class Observer implements LogListener {
   readonly floors = new ReadFloors()
   readonly echoes = new Echoes()
   readonly effects = new Effects()
+  /** Ranges that were taken in, and by whom. */
+  private readonly taken = new Map<RangeId, RangeId>()
+  merges = 0
+  private readonly children = new Set<RangeId>()
   private readonly ranges = new Map<RangeId, RangeRecord>()
 
   private record(range: RangeId): RangeRecord {
@@ -192,9 +196,40 @@ export class Observer implements LogListener {
 
   // Descriptors
 
+  /** A range was taken in by its neighbour, as far as one node shows: by the same one on every node. */
+  takenIn(node: NodeId, { source, target }: { source: RangeId; target: RangeId }): void {
+    const known = this.taken.get(source)
+    if (known === undefined) this.merges++
+    if (known !== undefined && known !== target) {
+      throw new Violation("tiling", `n${node} has r${target} take in r${source}, r${known} has`)
+    }
+    this.taken.set(source, target)
+  }
+
+  splitOff(child: RangeId): void {
+    this.children.add(child)
+  }
+
+  get splits(): number {
+    return this.children.size
+  }
+
+  isTaken(range: RangeId): boolean {
+    return this.taken.has(range)
+  }
+
+  /** Nothing is answered by a range any more once another has taken it in. */
+  checkNotTaken(node: NodeId, range: RangeId): void {
+    const target = this.taken.get(range)
+    if (target === undefined) return
+    throw new Violation("tiling", `n${node} answers for r${range}, which r${target} has taken in`)
+  }
+
   /** Every range that there is by now, as it is where it was applied furthest. */
   get latest(): ReadonlyArray<RangeDescriptor> {
-    return [...this.ranges.values()].flatMap(({ descriptors }) => {
+    return [...this.ranges].flatMap(([range, { descriptors }]) => {
+      if (this.taken.has(range)) return []
+
       const last = descriptors[descriptors.length - 1]
       return last === undefined ? [] : [last.descriptor]
     })
@@ -261,6 +296,7 @@ export class Observer implements LogListener {
     readonly position: Position
   }): void {
     const { node, range, index, position } = read
+    this.checkNotTaken(node, range)
     const { descriptors } = this.record(range)
     const known = descriptors.findLast((each) => each.index <= index)
     if (known === undefined || contains(known.descriptor, position)) return

@@ -86,7 +86,7 @@ export const churnKinds = [
   "move",
   "transfer",
 ] as const
-export type ChurnKind = (typeof churnKinds)[number]
+export type ChurnKind = (typeof churnKinds)[number] | "merge" | "bringTogether"
 
 /** What the control plane orders. */
 export interface ChurnParameters {
@@ -99,6 +99,8 @@ export interface ChurnParameters {
   readonly rangesMax: number
   /** No group gets fewer voters. */
   readonly votersMin: number
+  /** Merges ordered per second, apart from the other orders. */
+  readonly mergeRate: number
 }
 
 export interface WorkloadParameters {
@@ -154,8 +156,15 @@ export interface Parameters {
   readonly scatter: ScatterParameters | undefined
 }
 
-/** `scatterShare`: of seeds in which all nodes' journals are damaged, of those without other damage. */
-export function drawParameters(prng: Prng, scatterShare = usualScatterShare): Parameters {
+export interface Shares {
+  /** Of seeds in which all nodes' journals are damaged, of those without other damage. */
+  readonly scatterShare?: number | undefined
+  /** Of seeds in which ranges merge, of those in which they change. */
+  readonly mergeShare?: number | undefined
+}
+
+export function drawParameters(prng: Prng, shares: Shares = {}): Parameters {
+  const { scatterShare = usualScatterShare, mergeShare = usualMergeShare } = shares
   const nodes = prng.chance(0.75) ? 3 : 5
   const drawn = drawChurn(prng)
   const settings = withoutBacklog(drawSettings(prng))
@@ -183,8 +192,9 @@ export function drawParameters(prng: Prng, scatterShare = usualScatterShare): Pa
   }
   // Of several kinds of damage to one world, an entry might be lost on all nodes.
   const scatter = mayLose || !prng.chance(scatterShare) ? undefined : drawScatter(prng)
-  if (scatter === undefined) return { ...parameters, scatter }
-  return { ...parameters, churn: { ...churn, votersMin: 3 }, scatter }
+  const merging = withMerges(churn, mergeShare, prng)
+  if (scatter === undefined) return { ...parameters, churn: merging, scatter }
+  return { ...parameters, churn: { ...merging, votersMin: 3 }, scatter }
 }
 
 const usualScatterShare = 0.12
@@ -380,6 +390,20 @@ function drawChurn(prng: Prng): ChurnParameters {
     splitKeys: prng.pick([2, 2, 4, 10]),
     rangesMax: prng.int(4, 8),
     votersMin: prng.pick([1, 2, 3]),
+    mergeRate: 0,
+  }
+}
+
+const usualMergeShare = 0.4
+
+/** Drawn after all else, so that the worlds without merges are what they are without this. */
+function withMerges(churn: ChurnParameters, share: number, prng: Prng): ChurnParameters {
+  if (churn.rate === 0 || !prng.chance(share)) return churn
+  return {
+    ...churn,
+    mergeRate: prng.logUniform(0.5, 6),
+    rangesMax: churn.rangesMax + prng.int(0, 8),
+    splitKeys: 2,
   }
 }
 

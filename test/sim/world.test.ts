@@ -14,6 +14,9 @@ const regressionSeeds = [
   700000000490, 710000001865, 21660, 9050, 9360, 20698, 730000003099, 740000005143, 740000006368,
 ]
 
+/** The same of worlds in which ranges merge, which the seeds above had not. */
+const mergeSeeds = [779, 848, 1819, 10309, 10913]
+
 /** Seeds that once found something when all nodes of every seed were damaged; that a group waited for its operator counts too. */
 const scatteredSeeds = [69, 70, 138, 145, 288]
 
@@ -28,7 +31,14 @@ function failures(outcomes: ReadonlyArray<Outcome>): ReadonlyArray<string> {
 }
 
 test("seeds that once failed pass", () => {
-  expect(failures(regressionSeeds.map((seed) => runSeed({ seed })))).toEqual([])
+  const outcomes = regressionSeeds.map((seed) => runSeed({ seed, mergeShare: 0 }))
+  expect(failures(outcomes)).toEqual([])
+})
+
+test("seeds in which ranges merge that once failed pass", () => {
+  const outcomes = mergeSeeds.map((seed) => runSeed({ seed, mergeShare: 1 }))
+  expect(failures(outcomes)).toEqual([])
+  expect(outcomes.reduce((sum, { merges }) => sum + merges, 0)).toBeGreaterThan(10)
 })
 
 test("disjoint damage to all nodes that once stranded a group does so no more", () => {

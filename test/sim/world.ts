@@ -18,6 +18,7 @@ import { StorageCorruption } from "../../src/disk/disk.ts"
 import { crc32 } from "../../src/lib/checksum.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { bootstrapDescriptors, defaultNamespace } from "../../src/server/bootstrap.ts"
+import type { OddReplica } from "../../src/server/comparison.ts"
 import { dataEnd, dataKey } from "../../src/server/engineKeys.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Replica } from "../../src/server/replica.ts"
@@ -32,7 +33,7 @@ import { Faults } from "./faults.ts"
 import type { Mutant } from "./mutants/mutant.ts"
 import { Network } from "./network.ts"
 import { Observer } from "./observer.ts"
-import { drawParameters, type Parameters } from "./parameters.ts"
+import { drawParameters, type Parameters, type Shares } from "./parameters.ts"
 import type { CurrentRead } from "./readFloors.ts"
 import { ScatteredDamage } from "./scatteredDamage.ts"
 import { SimulatedDisk } from "./simulatedDisk.ts"
@@ -49,14 +50,12 @@ const lossAtSplitUs = 300_000
 const livenessBoundUs = 20_000_000
 const pollUs = 50_000
 
-export interface WorldOptions {
+export interface WorldOptions extends Shares {
   readonly seed: number
   /** The bug planted, if any. */
   readonly mutant?: Mutant | undefined
   /** Hears every event of the trace. */
   readonly write?: (line: string) => void
-  /** Share of seeds with damage to all nodes; the usual one if left out. */
-  readonly scatterShare?: number
 }
 
 /** What came of a run. */
@@ -71,6 +70,8 @@ export interface Outcome {
   readonly faults: number
   readonly elections: number
   readonly crashes: number
+  readonly splits: number
+  readonly merges: number
   /** It ended because some group waits for an operator, after damage to all nodes. */
   readonly isStranded: boolean
 }
@@ -106,7 +107,7 @@ export class World {
     this.Disk = options.mutant?.Disk ?? SimulatedDisk
     this.trace = new Trace(options.write)
     const root = new Prng(options.seed)
-    this.parameters = drawParameters(root.fork(), options.scatterShare)
+    this.parameters = drawParameters(root.fork(), options)
     const { nodes, spareNodes, defaultRanges, idleRanges } = this.parameters
     const { network, workload, churn, faults } = this.parameters
     this.nodeIds = Array.from({ length: nodes + spareNodes }, (_, i) => i + 1)
@@ -116,7 +117,10 @@ export class World {
     )
     this.network = new Network({ world: this, parameters: network, prng: root.fork() })
     this.workload = new Workload({ world: this, parameters: workload, prng: root.fork() })
-    this.control = new ControlPlane({ world: this, parameters: churn, prng: root.fork() })
+    const mergePrng = new Prng(options.seed + 0x3e46e)
+    this.control = new ControlPlane({
+      ...{ world: this, parameters: churn, prng: root.fork(), mergePrng },
+    })
     this.faults = new Faults({ world: this, parameters: faults, prng: root.fork() })
     this.nodes = new Map(this.nodeIds.map((id) => [id, new SimulatedNode(id, this, root.fork())]))
     const { scatter } = this.parameters
@@ -156,6 +160,10 @@ export class World {
 
   rangesOf(node: NodeId): ReadonlyArray<RangeReport> | undefined {
     return this.nodes.get(node)?.loop?.ranges()
+  }
+
+  oddReplicas(node: NodeId): ReadonlyArray<OddReplica> {
+    return this.nodes.get(node)?.loop?.oddReplicas() ?? []
   }
 
   lifeOf(node: NodeId): number {
@@ -247,6 +255,8 @@ export class World {
       faults: counted.faults,
       elections: this.observer.elections,
       crashes: this.faults.crashes,
+      splits: this.observer.splits,
+      merges: this.observer.merges,
       isStranded: this.strandedBy !== undefined,
     }
   }
@@ -375,6 +385,7 @@ export class World {
 
   /** Every group has left joint, its replicas are equal, and no others are left. */
   private hasConverged(): boolean {
+    this.control.replaceOdd()
     const { latest } = this.observer
     const members = new Map(latest.map(({ id, replicas }) => [id, replicas]))
     for (const node of this.nodes.values()) {

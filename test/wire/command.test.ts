@@ -5,6 +5,7 @@ import { Prng } from "../../src/lib/prng.ts"
 import { entryKinds } from "../../src/raft/message.ts"
 import { RangeMachine } from "../../src/server/apply.ts"
 import { encodeEntryData } from "../../src/server/entryData.ts"
+import { noMerges } from "../../src/server/rangeState.ts"
 import { type BatchOperation, BatchView, encodeBatch } from "../../src/wire/batch.ts"
 import {
   type Command,
@@ -171,6 +172,7 @@ function apply(bytes: Uint8Array, prng: Prng): void {
       rangeTime: 0,
       chain: 0,
       lastReplica: 1,
+      ...noMerges,
     },
   })
   const put = { operation: operations.put, condition: conditions.none, expectedValue: emptyBytes }

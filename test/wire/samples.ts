@@ -150,6 +150,7 @@ function changeOf(prng: Prng): RangeChange {
     { _tag: "ChangeMembers", membersVersion: safe(prng), replicas: placesOf(prng) },
     { _tag: "Transfer", to: prng.int(1, 9) },
     { _tag: "Clear", boundsVersion: safe(prng) },
+    { _tag: "Merge", boundsVersion: safe(prng), source: safe(prng) },
   ])
 }
 

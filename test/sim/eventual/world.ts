@@ -85,6 +85,8 @@ export class EventualWorld {
         succeeded: clients.acknowledged,
       },
       ...{ faults: this.faults, elections: 0, crashes: this.crashes, isStranded: false },
+      // There are no ranges.
+      ...{ splits: 0, merges: 0 },
     }
   }
 

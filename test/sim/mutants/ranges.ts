@@ -7,6 +7,7 @@ import { RangeLife } from "../../../src/server/rangeLife.ts"
 import type { Replica } from "../../../src/server/replica.ts"
 import { ReplicaSet } from "../../../src/server/replicaSet.ts"
 import { SessionTable } from "../../../src/server/sessions.ts"
+import type { NodeId } from "../../../src/types.ts"
 import { type Mutant, withMethod } from "./mutant.ts"
 
 class LostAtSplit extends SessionTable {
@@ -88,11 +89,11 @@ interface Going {
 export const lateGone: Mutant = {
   name: "BC",
   title: "a word that an earlier replica was removed, come late, removes the one that is there now",
-  plant: withMethod<Going, [Gone], void>(
+  plant: withMethod<Going, [NodeId, Gone], void>(
     RangeLife,
     "gone",
     () =>
-      function (message) {
+      function (_from, message) {
         const replica = this.host.set.byRange.get(message.range)
         if (replica === undefined) return
         replica.raft.stepDown()

@@ -44,6 +44,8 @@ export class ServerOrders {
   private readonly world: OrdersWorld
   private readonly parameters: ChurnParameters
   private readonly prng: Prng
+  /** Apart, so that worlds without merges are what they were. */
+  private readonly mergePrng: Prng
   private client: ClientShape | undefined
   private underWay = 0
   private stopped = false
@@ -51,10 +53,16 @@ export class ServerOrders {
   /** Nodes whose removal was ordered and is not known to have been finished. */
   private readonly leaving = new Set<NodeId>()
 
-  constructor(options: { world: OrdersWorld; parameters: ChurnParameters; prng: Prng }) {
+  constructor(options: {
+    readonly world: OrdersWorld
+    readonly parameters: ChurnParameters
+    readonly prng: Prng
+    readonly mergePrng: Prng
+  }) {
     this.world = options.world
     this.parameters = options.parameters
     this.prng = options.prng
+    this.mergePrng = options.mergePrng
   }
 
   get isIdle(): boolean {
@@ -75,6 +83,28 @@ export class ServerOrders {
     )
     this.process?.run(() => void Effect.runFork(run))
     if (this.parameters.rate > 0) this.next()
+    if (this.parameters.mergeRate > 0) this.nextMerge()
+  }
+
+  private nextMerge(): void {
+    const { world, mergePrng: prng, parameters } = this
+    const rate = Math.min(1, parameters.mergeRate)
+    const gap = (-Math.log(1 - prng.float()) / rate) * 1e6
+    world.schedule(world.now + Math.round(gap), () => {
+      if (this.stopped) return
+      const ranges = [...world.observer.latest]
+        .filter(({ namespace }) => namespace !== undefined)
+        .sort((left, right) => compareBytes(left.start, right.start))
+      const at = prng.int(0, ranges.length - 1)
+      const [left, right] = ranges.slice(at, at + 2)
+      if (left !== undefined && right !== undefined) {
+        const args = prng.chance(0.5)
+          ? { range: left.id, with: right.id }
+          : { range: right.id, with: left.id }
+        this.give({ verb: verbs.rangeMerge, args })
+      }
+      this.nextMerge()
+    })
   }
 
   stop(): void {

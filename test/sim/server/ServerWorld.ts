@@ -193,6 +193,8 @@ export class ServerWorld {
       faults: counted.faults,
       elections: this.observer.elections,
       crashes: this.faults.crashes,
+      splits: this.observer.splits,
+      merges: this.observer.merges,
       isStranded: false,
     }
   }
@@ -255,7 +257,9 @@ export class ServerWorld {
       world: this,
       parameters: parameters.churn,
       prng: root.fork(),
+      mergePrng: new Prng(this.seed + 0x3e46e),
     })
+
     this.orders = orders
     const eventual = new EventualWorkload({
       world: this,
