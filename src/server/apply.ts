@@ -491,7 +491,14 @@ export class RangeMachine {
     this.absorbed = [
       ...this.absorbed,
       ...source.absorbed.map((each) => ({ ...each, since: index })),
-      { source: last, lastReplica, target: id, boundsVersion, since: index },
+      {
+        source: last,
+        lastReplica,
+        target: id,
+        boundsVersion,
+        targetReplica: this.lastReplica,
+        since: index,
+      },
     ]
     this.taken = source
     this.flushedTime = 0

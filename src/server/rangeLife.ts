@@ -6,7 +6,6 @@ import { Burials } from "./burials.ts"
 import { lists } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
 import { HeldMessages } from "./heldMessages.ts"
-import type { Absorbed } from "./merge/state.ts"
 import type { Gone, PeerMessage } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
 import type { ReplicaSet } from "./replicaSet.ts"
@@ -81,7 +80,7 @@ export class RangeLife {
   /** The machine has applied a split or a change of members. `before` is its descriptor before that. */
   changed(replica: Replica, before: RangeDescriptor): void {
     const { machine } = replica
-    if (machine.taken !== undefined) this.takenIn(machine.taken, machine.absorbed)
+    if (machine.taken !== undefined) this.takenIn(machine, machine.taken)
     this.host.learn(machine.descriptor)
     if (machine.changed === "split") this.hasSplit(replica, before)
     else if (machine.changed === "members") this.membersChanged(replica, before)
@@ -110,14 +109,16 @@ export class RangeLife {
   }
 
   /** The range has taken in another one, which is no more: one step with the change of the state that took it, as both are sealed together. */
-  private takenIn({ descriptor }: RangeMachine, absorbed: ReadonlyArray<Absorbed>): void {
+  private takenIn(taker: RangeMachine, taken: RangeMachine): void {
     const { host } = this
-    const source = host.set.byRange.get(descriptor.id)
-    const last = absorbed[absorbed.length - 1]
+    const source = host.set.byRange.get(taken.descriptor.id)
+    const last = taker.absorbed[taker.absorbed.length - 1]
     assert(source !== undefined && last?.source.id === source.range, "what was taken in is here")
     this.condemned.delete(source)
-    host.giveUp(source)
     host.set.takenIn(source)
+    // Those who wait are told where their keys are now.
+    host.learn(taker.descriptor)
+    host.giveUp(source)
     host.storage.absorb(last, () => source.log.destroy())
   }
 
@@ -253,6 +254,11 @@ export class RangeLife {
   private condemn(replica: Replica, { descriptor, lastReplica, absorbedBy }: Proof): void {
     if (this.condemned.has(replica)) return
     this.condemned.set(replica, { descriptor, lastReplica, absorbedBy })
+  }
+
+  /** It goes in another way. */
+  spare(replica: Replica): void {
+    this.condemned.delete(replica)
   }
 
   /** Call once a turn, outside of applying. */

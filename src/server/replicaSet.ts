@@ -355,19 +355,22 @@ export class ReplicaSet {
 
   /** Replicas here of ranges that `range` has taken in, and that nothing here is to take in any more. */
   absorbedHere(range: RangeId, absorbed: ReadonlyArray<Absorbed>): ReadonlyArray<Replica> {
-    return absorbed.flatMap(({ source, lastReplica, target, boundsVersion }) => {
+    return absorbed.flatMap(({ source, lastReplica, target, boundsVersion, targetReplica }) => {
       const held = this.byRange.get(source.id)
       if (held === undefined || held.installing || held.machine.replica > lastReplica) return []
-      if (range !== target && this.isYetToTake({ range: target, boundsVersion })) return []
+      const taker = { range: target, boundsVersion, lastReplica: targetReplica }
+      if (range !== target && this.isYetToTake(taker)) return []
       return [held]
     })
   }
 
   /** The range that took in another one is here, and its state does not show that yet. */
-  isYetToTake({ range, boundsVersion }: AbsorbedBy): boolean {
+  isYetToTake({ range, boundsVersion, lastReplica }: AbsorbedBy): boolean {
     if (this.awaited.has(range) || this.dying.has(range)) return true
     const taker = this.byRange.get(range)
-    if (taker === undefined || taker.isEmpty) return false
+    if (taker === undefined) return false
+    // One without data may still get it from before, unless its replica is a later one.
+    if (taker.isEmpty) return taker.machine.replica <= lastReplica
     return taker.machine.descriptor.boundsVersion < boundsVersion
   }
 

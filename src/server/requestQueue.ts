@@ -267,8 +267,7 @@ export class RequestQueue {
       this.refuse(request.token, replica, { _tag: "Overloaded", what })
       return 0
     }
-    // Another range may have its keys by now, or soon.
-    if (replica.isHeld) {
+    if (this.isClosed(replica)) {
       replica.hold(read)
       return 0
     }
@@ -301,6 +300,11 @@ export class RequestQueue {
       this.refuse(request.token, replica, { _tag: "StorageCorrupt", message: error.message })
       return 0
     }
+  }
+
+  /** Another range may have its keys by now, or soon. */
+  private isClosed(replica: Replica): boolean {
+    return replica.isHeld
   }
 
   /** Whether a key has expired is for the log to say. */

@@ -143,6 +143,7 @@ export class StoreLoop {
       sendOff: (range, absorbed) => {
         const gone = set.absorbedHere(range, absorbed)
         for (const replica of gone) {
+          this.life.spare(replica)
           this.abandon(replica)
           set.remove(replica)
         }

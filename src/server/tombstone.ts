@@ -24,15 +24,18 @@ export interface Tombstone {
 export interface AbsorbedBy {
   readonly range: RangeId
   readonly boundsVersion: BoundsVersion
+  /** The largest replica id that it had had by then. */
+  readonly lastReplica: ReplicaId
 }
 
 /** Of a range that was merged into another one: of all replicas that it ever had. */
-export function tombstoneOf({ source, lastReplica, target, boundsVersion }: Absorbed): Tombstone {
+export function tombstoneOf(absorbed: Absorbed): Tombstone {
+  const { source, lastReplica, target, boundsVersion, targetReplica } = absorbed
   return {
     replica: lastReplica,
     lastReplica,
     descriptor: { ...source, replicas: [] },
-    absorbedBy: { range: target, boundsVersion },
+    absorbedBy: { range: target, boundsVersion, lastReplica: targetReplica },
   }
 }
 
@@ -81,14 +84,15 @@ export function decodeTombstone(bytes: Uint8Array): Tombstone {
   return { replica, lastReplica, descriptor, absorbedBy }
 }
 
-/** `u64 range ‖ u32 boundsVersion`; all zero = none. Stored, and sent in `Gone`: do not change. */
+/** `u64 range ‖ u32 boundsVersion ‖ u64 lastReplica`; all zero = none. Stored, and sent in `Gone`: do not change. */
 export function writeAbsorbedBy(writer: ByteWriter, absorbedBy: AbsorbedBy | undefined): void {
   writer.u64(absorbedBy?.range ?? 0)
   writer.u32(absorbedBy?.boundsVersion ?? 0)
+  writer.u64(absorbedBy?.lastReplica ?? 0)
 }
 
 /** Throws `MalformedBytes`. */
 export function readAbsorbedBy(reader: ByteReader): AbsorbedBy | undefined {
-  const [range, boundsVersion] = [reader.u64(), reader.u32()]
-  return range === 0 ? undefined : { range, boundsVersion }
+  const [range, boundsVersion, lastReplica] = [reader.u64(), reader.u32(), reader.u64()]
+  return range === 0 ? undefined : { range, boundsVersion, lastReplica }
 }

@@ -131,7 +131,7 @@ function expectRecovered(
   { book, cluster }: { readonly book: ChainBook; readonly cluster: LoopCluster },
 ): void {
   const { settings, founders } = cluster
-  const { parts } = book
+  const parts = book.partsOf(() => {})
   const node = new LoopNode({
     disk,
     settings,

@@ -189,7 +189,7 @@ describe("stored and sent layouts", () => {
           { node: 4, replica: 18, role: "learner" },
         ],
       },
-      absorbedBy: { range: 9, boundsVersion: 5 },
+      absorbedBy: { range: 9, boundsVersion: 5, lastReplica: 2 },
     },
     { _tag: "Chain", kind: "differs", range: 3, from: 1, to: 2, index: 128, chain: 0xfffffff1 },
     {

@@ -45,12 +45,13 @@ export class ChainBook {
   private readonly chains = new Map<string, number>()
   entries = 0
 
-  /** A state machine that writes itself down here. */
-  get parts(): StoreParts {
+  /** A state machine that writes itself down here; `applied` hears of each entry. */
+  partsOf(applied: (machine: RangeMachine, entry: AppliedEntry) => void): StoreParts {
     const book = this
     class Recorded extends RangeMachine {
       override apply(entry: AppliedEntry, source?: RangeMachine): void {
         super.apply(entry, source)
+        applied(this, entry)
         book.note(this)
         if (this.child !== undefined) book.note(this.child)
       }
@@ -81,6 +82,7 @@ export class LoopCluster {
   readonly acknowledged = new Map<string, string>()
   /** Messages that are lost: true = lost. */
   loses: (from: number, to: number, message: PeerMessage) => boolean = () => false
+  private readonly applied: (node: number, machine: RangeMachine, entry: AppliedEntry) => void
   private sequence = 0
   private nowMs = 1000
   private wallAheadMs = 0
@@ -89,7 +91,10 @@ export class LoopCluster {
     founders?: ReadonlyArray<number>
     settings?: Partial<StoreSettings>
     seed?: number
+    /** Hears of each entry that a node applies. */
+    applied?: (node: number, machine: RangeMachine, entry: AppliedEntry) => void
   }) {
+    this.applied = options.applied ?? (() => {})
     this.founders = options.founders ?? [1, 2, 3]
     this.prng = new Prng(options.seed ?? 1)
     this.settings = { ...smallSettings, ...options.settings }
@@ -102,7 +107,7 @@ export class LoopCluster {
     this.disks.set(id, disk)
     const { settings, nowMs, wallAheadMs, founders } = this
     const bootstrap = founders.includes(id)
-    const { parts } = this.book
+    const parts = this.book.partsOf((machine, entry) => this.applied(id, machine, entry))
     const times = { nowMs, wallAheadMs }
     const node = new LoopNode({ disk, settings, ...times, id, nodes: founders, bootstrap, parts })
     this.nodes.set(id, node)

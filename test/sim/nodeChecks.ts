@@ -179,6 +179,10 @@ export class NodeChecks {
         if (machine.child !== undefined) {
           this.checkSessions(range, machine.sessions.results, machine.child.sessions.results)
           observer.splitOff(machine.child.descriptor.id)
+          const { replicas } = machine.child.descriptor
+          if (JSON.stringify(replicas) !== JSON.stringify(machine.descriptor.replicas)) {
+            this.fail("members", `gives the right half of r${range} other members than the left`)
+          }
           const { appliedIndex, chain } = machine.child
           observer.described(this.node.id, machine.child.descriptor, appliedIndex)
           observer.chainAt(this.node.id, machine.child.descriptor.id, appliedIndex, chain)

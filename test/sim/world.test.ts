@@ -15,7 +15,7 @@ const regressionSeeds = [
 ]
 
 /** The same of worlds in which ranges merge, which the seeds above had not. */
-const mergeSeeds = [779, 848, 1819, 10309, 10913]
+const mergeSeeds = [779, 848, 1819, 10309, 10913, 21773, 23164, 31552]
 
 /** Seeds that once found something when all nodes of every seed were damaged; that a group waited for its operator counts too. */
 const scatteredSeeds = [69, 70, 138, 145, 288]

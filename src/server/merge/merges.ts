@@ -159,8 +159,7 @@ export class Merges {
       // Begun by another leader: what it has heard is not known here.
       return this.propose(replica, { _tag: "Abort", merge: merge.merge })
     }
-    const confirmed = merge.source.replicas.map((place) => attempt.confirmed.get(place.replica))
-    if (confirmed.every((each) => each !== undefined)) return this.commit(replica, merge, confirmed)
+    if (this.isConfirmed(attempt, merge)) return this.commit(replica, merge, attempt)
     if (this.isTooLate(attempt, merge)) {
       return this.propose(replica, { _tag: "Abort", merge: merge.merge })
     }
@@ -177,12 +176,13 @@ export class Merges {
     })
   }
 
-  /** All have confirmed: one word of each is for ever, unless an abort comes first. */
-  protected commit(
-    replica: Replica,
-    { merge }: TargetState,
-    confirmed: ReadonlyArray<Confirmation>,
-  ): void {
+  /** By all, not by a quorum: one that lacks the preparation would serve, and could never be taken in. One word of each is for ever, unless an abort comes first. */
+  private isConfirmed({ confirmed }: Attempt, { source }: TargetState): boolean {
+    return source.replicas.every(({ replica }) => confirmed.has(replica))
+  }
+
+  private commit(replica: Replica, { merge }: TargetState, attempt: Attempt): void {
+    const confirmed = [...attempt.confirmed.values()]
     const { index, term } = confirmed[0] as Confirmation
     assert(
       confirmed.every((each) => each.index === index && each.term === term),
@@ -272,7 +272,7 @@ export class Merges {
     this.host.rouse(source)
     const isThere = source.raft.learnCommitted(step.index, step.term)
     // It had confirmed that entry: without damage it is there. Nobody gives back what is missing once it is taken in everywhere else.
-    const isAlone = source.machine.descriptor.replicas.every(
+    const isAlone = merge.source.replicas.every(
       ({ node }) => node === this.host.node || source.takenOn.has(node),
     )
     const isLost = !isThere && (source.log.missingCount === 0 || isAlone)

@@ -49,6 +49,8 @@ export interface Absorbed {
   /** Who took it, and with which version. */
   readonly target: RangeId
   readonly boundsVersion: BoundsVersion
+  /** The largest replica id that the target had had then: a larger one came after, and begins with what the target has become. */
+  readonly targetReplica: ReplicaId
   /** A replica of the range whose state this is has dealt with it once it has applied so far. */
   readonly since: LogIndex
 }
@@ -180,6 +182,7 @@ export function writeAbsorbed(writer: ByteWriter, absorbed: ReadonlyArray<Absorb
     writer.u64(each.lastReplica)
     writer.u64(each.target)
     writer.u32(each.boundsVersion)
+    writer.u64(each.targetReplica)
     writer.u64(each.since)
   }
 }
@@ -194,6 +197,7 @@ export function readAbsorbed(reader: ByteReader): ReadonlyArray<Absorbed> {
       lastReplica: reader.u64(),
       target: reader.u64(),
       boundsVersion: reader.u32(),
+      targetReplica: reader.u64(),
       since: reader.u64(),
     })
   }

@@ -24,6 +24,21 @@ import {
   snapshotKeepsMembers,
   withoutJoint,
 } from "./members.ts"
+import {
+  buriedTooEarly,
+  childOfOthers,
+  confirmedByQuorum,
+  fenceLeavesVersions,
+  heldCommands,
+  noTombstone,
+  readsAfterPrepare,
+  resumesWithoutAbort,
+  sessionsLostAtMerge,
+  sourceLogDropped,
+  sourceTakenAsItIs,
+  stampedBelowSource,
+  thawedUnasked,
+} from "./merges.ts"
 import { middleSegmentFirst } from "./middleSegmentFirst.ts"
 import type { Mutant } from "./mutant.ts"
 import { oldAppendResponse } from "./oldAppendResponse.ts"
@@ -116,6 +131,19 @@ export const mutants: ReadonlyArray<Mutant> = [
   sumNotCompared,
   beatConfirmsLater,
   firstTermForAnyone,
+  resumesWithoutAbort,
+  readsAfterPrepare,
+  childOfOthers,
+  confirmedByQuorum,
+  stampedBelowSource,
+  sessionsLostAtMerge,
+  sourceLogDropped,
+  sourceTakenAsItIs,
+  buriedTooEarly,
+  fenceLeavesVersions,
+  thawedUnasked,
+  noTombstone,
+  heldCommands,
 ]
 
 /** `undefined` = the build as it ships. Throws for a name that is none. */
