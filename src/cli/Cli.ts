@@ -3,6 +3,7 @@ import { add } from "./Add.ts"
 import { batch } from "./Batch.ts"
 import { bench } from "./Bench.ts"
 import { cas } from "./Cas.ts"
+import { count } from "./Count.ts"
 import { del } from "./Delete.ts"
 import { doctor } from "./Doctor.ts"
 import { Command } from "./EffectCli.ts"
@@ -57,6 +58,7 @@ export const command = Command.make("kvorum").pipe(
     add,
     remove,
     scan,
+    count,
     batch,
     status,
     node,

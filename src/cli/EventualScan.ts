@@ -1,8 +1,15 @@
 import { Effect } from "effect"
-import type { ClientShape, EventualEntry, EventualPage, ScanPart } from "../client/Client.ts"
+import type {
+  ClientShape,
+  EventualEntry,
+  EventualPage,
+  MissingSlots,
+  ScanPart,
+} from "../client/Client.ts"
 import type { KvorumError } from "../Errors.ts"
 import { toHex } from "../lib/bytes.ts"
 import { limits } from "../wire/limits.ts"
+import { missingSlots } from "./Count.ts"
 import { jsonSiblings } from "./eventualLines.ts"
 import { note, print, printJson } from "./Output.ts"
 import { nodeName } from "./receipts.ts"
@@ -13,7 +20,7 @@ export interface EventualScanRequest {
   readonly prefix: Uint8Array
   readonly limit: number
   readonly cursor: string | undefined
-  readonly count: boolean
+  readonly partial: boolean
   readonly hex: boolean
   readonly json: boolean
 }
@@ -46,38 +53,41 @@ class Parts {
   }
 }
 
-/** Prints or counts what eventual namespaces hold, gathered from one owner of each slot; what each node gave goes to stderr, or into the JSON. */
+/** Prints what eventual namespaces hold, gathered from one owner of each slot; what each node gave goes to stderr, or into the JSON. */
 export const scanEventual = Effect.fnUntraced(function* (
   client: ClientShape,
   request: EventualScanRequest,
 ): Effect.fn.Return<void, KvorumError> {
-  const { namespace, prefix, count, hex, json } = request
+  const { namespace, prefix, partial, hex, json } = request
   const parts = new Parts()
   const shown: Array<unknown> = []
-  let left = count ? Number.POSITIVE_INFINITY : request.limit
-  let total = 0
+  let left = request.limit
+  const missing: Array<MissingSlots> = []
   let cursor = request.cursor
   for (;;) {
     const page: EventualPage = yield* client.eventual.scanPage(namespace, {
       prefix,
       limit: Math.min(left, limits.scanPageEntries),
+      partial,
       ...(cursor === undefined ? {} : { cursor }),
     })
     parts.take(page.parts)
-    total += page.entries.length
+    // Each page says it again.
+    if (missing.length === 0) missing.push(...page.missing)
     left -= page.entries.length
-    if (!count && json) for (const entry of page.entries) shown.push(jsonEntry(entry, hex))
-    if (!count && !json) yield* printEntries(page.entries, hex)
+    if (json) for (const entry of page.entries) shown.push(jsonEntry(entry, hex))
+    else yield* printEntries(page.entries, hex)
     cursor = page.cursor
     if (cursor === undefined || left === 0) break
   }
   const more = cursor === undefined ? {} : { cursor }
   if (json) {
-    const what = count ? { count: total } : { entries: shown }
-    return yield* printJson({ ...what, ...more, parts: parts.json })
+    const lacking = missing.map((each) => missingSlots(each).json)
+    const partly = lacking.length === 0 ? {} : { partial: true, missing: lacking }
+    return yield* printJson({ entries: shown, ...more, parts: parts.json, ...partly })
   }
-  if (count) yield* print(`${total}`)
   yield* note(parts.line)
+  for (const each of missing) yield* note(`partial: no answer for ${missingSlots(each).what}`)
   if (cursor !== undefined) yield* note(`more: --cursor ${cursor}`)
 })
 

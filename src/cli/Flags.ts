@@ -22,6 +22,11 @@ export function maybe<A>(flag: Flag.Flag<A>): Flag.Flag<A | undefined> {
 
 export const json = toggle("json", "Print exactly one line of JSON, the last on stdout")
 
+export const partial = toggle(
+  "partial",
+  "Go on without parts that no node answers for, and name them; without it the command fails then",
+)
+
 export const hex = toggle(
   "hex",
   "Keys and values on the command line and in the output are hexadecimal",

@@ -1,16 +1,17 @@
 import { Effect } from "effect"
-import type { ClientShape, ReadOptions, ScanEntry } from "../client/Client.ts"
-import { type KvorumError, NotSupportedInMode } from "../Errors.ts"
+import type { ClientShape, MissingRange, ReadOptions, ScanEntry } from "../client/Client.ts"
+import type { KvorumError } from "../Errors.ts"
 import { toHex } from "../lib/bytes.ts"
-import type { NamespaceInfo } from "../wire/answers.ts"
 import { limits } from "../wire/limits.ts"
 import { withCluster } from "./Cluster.ts"
+import { countKeys, missingRange, rangeParts } from "./Count.ts"
 import { parseConsistency } from "./Durations.ts"
 import { Command, Flag } from "./EffectCli.ts"
-import { eventualOptions, strongWords } from "./EventualKeys.ts"
+import { strongWords } from "./EventualKeys.ts"
 import { scanEventual } from "./EventualScan.ts"
 import * as Flags from "./Flags.ts"
-import { type CommandEnded, note, print, printJson, usageError } from "./Output.ts"
+import { note, print, printJson, usageError } from "./Output.ts"
+import { scanOptions } from "./ScanOptions.ts"
 import { argumentBytes, jsonBytes, lineText } from "./textBytes.ts"
 
 interface ScanRequest {
@@ -19,39 +20,43 @@ interface ScanRequest {
   readonly prefix: Uint8Array
   readonly limit: number
   readonly cursor: string | undefined
+  readonly partial: boolean
 }
 
-/** Hands page after page to `each`; the cursor to go on from, if there is more. */
+/** Where a scan stopped, and what it lacks. */
+interface Walked {
+  readonly cursor: string | undefined
+  readonly parts: ReadonlyMap<string, number>
+  readonly missing: ReadonlyArray<MissingRange>
+}
+
+/** Hands page after page to `each`. */
 const walk = Effect.fnUntraced(function* (
   client: ClientShape,
   request: ScanRequest,
   each: (entries: ReadonlyArray<ScanEntry>) => Effect.Effect<void>,
-): Effect.fn.Return<string | undefined, KvorumError> {
+): Effect.fn.Return<Walked, KvorumError> {
   let cursor = request.cursor
   let left = request.limit
+  const parts = new Map<string, number>()
+  const missing: Array<MissingRange> = []
   for (;;) {
     const page = yield* client.scanPage(request.namespace, {
       ...request.read,
       prefix: request.prefix,
       limit: Math.min(left, limits.scanPageEntries),
+      partial: request.partial,
       ...(cursor === undefined ? {} : { cursor }),
     })
     yield* each(page.entries)
+    for (const [name, count] of rangeParts(page.parts)) {
+      parts.set(name, (parts.get(name) ?? 0) + count)
+    }
+    missing.push(...page.missing)
     left -= page.entries.length
     cursor = page.cursor
-    if (cursor === undefined || left === 0) return cursor
+    if (cursor === undefined || left === 0) return { cursor, parts, missing }
   }
-})
-
-/** Each slot of an eventual namespace is read on one owner: a scan has no other level. */
-const scanOptions = Effect.fnUntraced(function* (
-  namespace: NamespaceInfo,
-  words: { readonly consistency: string | undefined },
-): Effect.fn.Return<void, KvorumError | CommandEnded> {
-  const { consistency } = yield* eventualOptions(namespace, words)
-  if (consistency === undefined || consistency === "one") return
-  const detail = `a scan of ${namespace.name}, which is eventual, reads each slot on one owner: --consistency one`
-  return yield* new NotSupportedInMode({ detail })
 })
 
 export const scan = Command.make(
@@ -72,7 +77,8 @@ export const scan = Command.make(
         Flag.withDescription("Go on where an earlier scan of the same prefix stopped"),
       ),
     ),
-    count: Flags.toggle("count", "Print how many keys there are, however many, in place of them"),
+    count: Flags.toggle("count", "As kvorum count: how many keys there are, in place of them"),
+    partial: Flags.partial,
     consistency: Flags.consistency,
     hex: Flags.hex,
     json: Flags.json,
@@ -83,6 +89,9 @@ export const scan = Command.make(
     const prefix = argumentBytes(options.prefix, hex)
     if (prefix === undefined) return yield* usageError("--prefix is not hexadecimal")
     if (options.limit < 1) return yield* usageError("--limit must be above 0")
+    if (options.count) {
+      return yield* withCluster(options, (client) => countKeys(client, { ...options, prefix }))
+    }
     const isEventual = yield* withCluster(
       options,
       Effect.fnUntraced(function* (client) {
@@ -100,21 +109,9 @@ export const scan = Command.make(
     const read = parseConsistency(options.consistency ?? "linearizable")
     if (typeof read === "string") return yield* usageError(read)
     const request = { ...options, prefix, read }
-    if (options.count) {
-      let total = 0
-      const all = { ...request, limit: Number.POSITIVE_INFINITY }
-      yield* withCluster(options, (client) =>
-        walk(client, all, (page) =>
-          Effect.sync(() => {
-            total += page.length
-          }),
-        ),
-      )
-      return yield* json ? printJson({ count: total }) : print(`${total}`)
-    }
     if (json) {
       const entries: Array<unknown> = []
-      const cursor = yield* withCluster(options, (client) =>
+      const { cursor, parts, missing } = yield* withCluster(options, (client) =>
         walk(client, request, (page) =>
           Effect.sync(() => {
             for (const { key, value, version } of page) {
@@ -127,16 +124,23 @@ export const scan = Command.make(
           }),
         ),
       )
-      return yield* printJson({ entries, ...(cursor === undefined ? {} : { cursor }) })
+      const lacking = missing.map((each) => missingRange(each).json)
+      return yield* printJson({
+        entries,
+        ...(cursor === undefined ? {} : { cursor }),
+        parts: Object.fromEntries(parts),
+        ...(lacking.length === 0 ? {} : { partial: true, missing: lacking }),
+      })
     }
     const show = hex ? toHex : lineText
-    const cursor = yield* withCluster(options, (client) =>
+    const { cursor, missing } = yield* withCluster(options, (client) =>
       walk(client, request, (page) =>
         Effect.forEach(page, ({ key, value }) => print(`${show(key)}\t${show(value)}`), {
           discard: true,
         }),
       ),
     )
+    for (const each of missing) yield* note(`partial: no answer for ${missingRange(each).what}`)
     if (cursor !== undefined) yield* note(`more: --cursor ${cursor}`)
   }),
 ).pipe(
@@ -147,6 +151,7 @@ export const scan = Command.make(
       "scan asks all of them, and the lines are not sorted. HASH TAGS: the slot of a key with a tag, such as {user1}:name, is that of `user1` alone. A --prefix that holds a whole tag, " +
       "such as {user1}: , therefore reads one slot of one range, and its lines are sorted. A scan is linearizable inside a page of a range, not a snapshot of all. " +
       "When there is more than --limit, stderr (or `cursor` of --json) says where to go on. " +
+      "When no node answers for a part the scan fails, unless --partial is given: then it goes on behind that, and stderr (or `missing` of --json) names it. " +
       "An eventual namespace is read like a hash one, each slot on one of its owners, with a line for each sibling, and stderr (or `parts`) says what each node gave.",
   ),
   Command.withExamples([

@@ -140,6 +140,35 @@ export interface ScanOptions extends ReadOptions {
   /** Entries wanted: of a page, up to 1000 and by default 1000; of a stream, any number and by default all. */
   readonly limit?: number
   readonly cursor?: Cursor
+  /** What no node answers for is passed over and named in `missing`; without it the call fails. */
+  readonly partial?: boolean
+}
+
+export interface CountOptions extends ReadOptions {
+  /** As of a scan. */
+  readonly prefix?: Bytes
+  readonly partial?: boolean
+}
+
+/** What one range gave. */
+export interface RangePart {
+  readonly range: RangeId
+  readonly entries: number
+}
+
+/** A range for which nobody answered; without an id where none is known. */
+export interface MissingRange {
+  readonly range: RangeId | undefined
+  readonly error: KvorumError
+}
+
+export interface Counted {
+  readonly count: number
+  /** In order of id. */
+  readonly parts: ReadonlyArray<RangePart>
+  /** Some part is missing: only where `partial` was asked for. */
+  readonly partial: boolean
+  readonly missing: ReadonlyArray<MissingRange>
 }
 
 export interface ScanEntry {
@@ -152,6 +181,9 @@ export interface ScanPage {
   readonly entries: ReadonlyArray<ScanEntry>
   /** `undefined` at the end. */
   readonly cursor: Cursor | undefined
+  /** What each range gave of it. */
+  readonly parts: ReadonlyArray<RangePart>
+  readonly missing: ReadonlyArray<MissingRange>
 }
 
 export interface ClusterStatus {
@@ -226,6 +258,8 @@ export interface ClientShape {
   ) => Effect.Effect<ScanPage, KvorumError>
   /** All pages, fetched as they are consumed. */
   readonly scan: (namespace: string, options?: ScanOptions) => Stream.Stream<ScanEntry, KvorumError>
+  /** How many keys there are, counted where they are. The deadline counts for each question to a range. */
+  readonly count: (namespace: string, options?: CountOptions) => Effect.Effect<Counted, KvorumError>
   /** What there is to do in eventual namespaces. */
   readonly eventual: EventualClient
   /** A namespace by its name: its mode, and how it spreads keys. */

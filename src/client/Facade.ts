@@ -4,6 +4,7 @@ import { Caller, toBytes } from "./Caller.ts"
 import type { ClientCore } from "./ClientCore.ts"
 import { Eventual } from "./eventual/Eventual.ts"
 import { Reads } from "./Reads.ts"
+import { Scans } from "./Scans.ts"
 import { Views } from "./Views.ts"
 import { Writes } from "./Writes.ts"
 
@@ -11,6 +12,7 @@ import { Writes } from "./Writes.ts"
 export function facade(core: ClientCore, deadlineMs: number): ClientShape {
   const caller = new Caller(core, deadlineMs)
   const reads = new Reads(caller)
+  const scans = new Scans(caller)
   const writes = new Writes(caller)
   const views = new Views(caller)
   const eventual = new Eventual(caller, core.eventual)
@@ -24,8 +26,9 @@ export function facade(core: ClientCore, deadlineMs: number): ClientShape {
     atomicBatch: (namespace, operations, options) =>
       writes.atomicBatch(namespace, operations, options),
     session: caller.session,
-    scanPage: (namespace, options) => reads.scanPage(namespace, options ?? {}),
-    scan: (namespace, options) => reads.scan(namespace, options ?? {}),
+    scanPage: (namespace, options) => scans.scanPage(namespace, options ?? {}),
+    scan: (namespace, options) => scans.scan(namespace, options ?? {}),
+    count: (namespace, options) => scans.count(namespace, options ?? {}),
     eventual: eventual.client,
     namespace: (name) =>
       caller.withinAny(name, undefined, ({ namespace }) => Effect.succeed(namespace)),

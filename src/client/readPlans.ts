@@ -66,6 +66,8 @@ export interface ScanInterval {
 
 export interface RangePage {
   readonly entries: ReadonlyArray<PageEntry>
+  /** Keys of the page, also where they were only counted. */
+  readonly count: number
   /** Where to go on in the whole interval; `undefined` at its end. */
   readonly next: Position | undefined
   readonly receipt: Receipt
@@ -73,9 +75,13 @@ export interface RangePage {
 
 /** One page of one range: the part of `interval` that lies in the range of its lower end. */
 export function pagePlan(
-  read: ReadLevel & { readonly interval: ScanInterval; readonly limit: number },
+  read: ReadLevel & {
+    readonly interval: ScanInterval
+    readonly limit: number
+    readonly countOnly: boolean
+  },
 ): CallPlan<RangePage> {
-  const { interval, level, limit } = read
+  const { interval, level, limit, countOnly } = read
   const { lower, prefix } = interval
   let upper = interval.upper
   return {
@@ -97,6 +103,7 @@ export function pagePlan(
         upper,
         limit,
         prefix,
+        countOnly,
         ...freshnessOf(read, lower, upper),
       }
     },
@@ -104,8 +111,8 @@ export function pagePlan(
       if (answer._tag === "Refused") return answer
       if (answer._tag !== "Page") return unfitting(answer)
       const next = answer.next ?? (compareBytes(upper, interval.upper) < 0 ? upper : undefined)
-      const { entries, receipt } = answer
-      return { _tag: "Done", answer: { entries, next, receipt } }
+      const { entries, count, receipt } = answer
+      return { _tag: "Done", answer: { entries, count, next, receipt } }
     },
     renew: nothing,
     release: nothing,

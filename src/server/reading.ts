@@ -1,9 +1,11 @@
+import { startsWith } from "../lib/bytes.ts"
 import type { Engine } from "../lsm/engine.ts"
 import type { Consistency, NodeId, Version } from "../types.ts"
 import { dataKey, dataPrefixBytes } from "./engineKeys.ts"
 import type { Replica } from "./replica.ts"
 import type {
   GetRequest,
+  KeyFilter,
   PageEntry,
   PageReply,
   Receipt,
@@ -82,7 +84,9 @@ export function serveRead(
   }
   const receipt = receiptOf(context, level)
   if (request._tag === "Scan") {
-    const page = readPage(context, request)
+    const { count } = request
+    const page =
+      count === undefined ? readPage(context, request) : countPage(context, request, count)
     return "_tag" in page ? page : { _tag: "Page", token, rangeTime, receipt, ...page }
   }
   const stored = context.engine.get(dataKey(request.position))
@@ -99,11 +103,10 @@ export function serveRead(
   }
 }
 
+type Page = Pick<PageReply, "entries" | "count" | "next">
+
 /** One page, bounded in entries and bytes so that a scan never holds the loop for long. */
-function readPage(
-  context: ReadContext,
-  request: ScanRequest,
-): { entries: ReadonlyArray<PageEntry>; next: Uint8Array | undefined } | Unripe {
+function readPage(context: ReadContext, request: ScanRequest): Page | Unripe {
   const { settings } = context
   const limit = Math.min(request.limit, settings.scanPageEntries)
   const entries: Array<PageEntry> = []
@@ -138,5 +141,37 @@ function readPage(
   } finally {
     iterator.close()
   }
-  return { entries, next }
+  return { entries, count: entries.length, next }
+}
+
+/** Keys that are looked at in one go: as long as a page of values takes. */
+const countedAtOnce = 4096
+
+/** Like a page, but for the keys themselves. */
+function countPage(
+  context: ReadContext,
+  request: ScanRequest,
+  { offset, prefix }: KeyFilter,
+): Page | Unripe {
+  const { engine, settings } = context
+  const most = Math.min(countedAtOnce, settings.scanPageEntries * 4)
+  const lower = dataKey(request.lower)
+  const iterator = engine.iterator({ lower, upper: dataKey(request.upper) })
+  let count = 0
+  let next: Uint8Array | undefined
+  try {
+    for (let seen = 0; iterator.next(); seen++) {
+      if (seen >= most) {
+        next = iterator.key.slice(dataPrefixBytes)
+        break
+      }
+      if (!startsWith(iterator.key.subarray(dataPrefixBytes + offset), prefix)) continue
+      const standingNow = standing(context, request.level, iterator.value)
+      if (typeof standingNow !== "string") return standingNow
+      if (standingNow === "present") count++
+    }
+  } finally {
+    iterator.close()
+  }
+  return { entries: [], count, next }
 }

@@ -407,10 +407,14 @@ export class RequestQueue {
   }
 }
 
+/** What a key takes that is only counted, as if it were of a page. */
+const countedBytes = 64
+
 /** About what an answer's values take. */
 function replyBytes(reply: Reply | undefined): number {
   if (reply?._tag === "Value") return reply.value?.length ?? 0
   if (reply?._tag !== "Page") return 0
+  if (reply.entries.length < reply.count) return reply.count * countedBytes
   let bytes = 0
   for (const entry of reply.entries) bytes += entry.value.length
   return bytes

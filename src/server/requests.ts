@@ -59,6 +59,15 @@ export interface ScanRequest extends RequestBase, Freshness {
   /** Exclusive. Must lie inside the range, or be its end. */
   readonly upper: Position
   readonly limit: number
+  /** Keys are counted, and none is returned. */
+  readonly count?: KeyFilter | undefined
+}
+
+/** Which keys count: those that begin with `prefix`. */
+export interface KeyFilter {
+  /** Where the key begins in its position. */
+  readonly offset: number
+  readonly prefix: Uint8Array
 }
 
 /** Cuts a range in two. */
@@ -136,6 +145,8 @@ export interface ValueReply extends ReplyBase {
 export interface PageReply extends ReplyBase {
   readonly _tag: "Page"
   readonly entries: ReadonlyArray<PageEntry>
+  /** Keys of the page, also where they were only counted. */
+  readonly count: number
   /** Where to go on inside the interval asked for; `undefined` when it is exhausted. */
   readonly next: Position | undefined
   readonly receipt: Receipt

@@ -81,6 +81,8 @@ export interface ValueAnswer extends Timed {
 export interface PageAnswer extends Timed {
   readonly _tag: "Page"
   readonly entries: ReadonlyArray<PageEntry>
+  /** Keys of the page, also where they were only counted. */
+  readonly count: number
   /** Where to go on inside the interval asked for; `undefined` when it is exhausted. */
   readonly next: Position | undefined
   readonly receipt: Receipt

@@ -117,7 +117,7 @@ export function writeAnswer(writer: ByteWriter, id: number, answer: DataAnswer):
       const start = beginAnswer(writer, { kind: answerKinds.page, id, rangeTime })
       writeReceipt(writer, answer.receipt)
       const entries = answer.entries.map((entry) => [entry.position, entry.value, entry.version])
-      writer.raw(pack([entries, answer.next ?? null]))
+      writer.raw(pack([entries, answer.next ?? null, answer.count]))
       return endFrame(writer, start)
     }
     case "Changed": {
@@ -278,12 +278,13 @@ function readAnswerBody(reader: ByteReader, kind: number): Answer {
     }
     case answerKinds.page: {
       const receipt = readReceipt(reader)
-      const [entries, next] = asArray(unpack(reader.rest()), 2)
+      const [entries, next, count] = asArray(unpack(reader.rest()), 3)
       return {
         _tag: "Page",
         rangeTime,
         receipt,
         entries: asArray(entries).map(readEntry),
+        count: asCount(count),
         next: orUndefined(next, asBytes),
       }
     }

@@ -29,7 +29,7 @@ export type { RangeChange } from "./rangeChange.ts"
  *     1 mutate    5 u32 range   9 u32 deadline ms   13 command (command.ts)
  *     2 get       5 u32 range   9 u32 deadline ms   13 u8 level   14 u8 flags (1 = any replica)   15 u32 boundsVersion
  *                 19 u32 max staleness ms   23 u64 at least   31 position
- *     3 scan      5 packed [range, deadlineMs, level, boundsVersion, lower, upper, limit, prefix, maxStalenessMs, atLeast, anyReplica]
+ *     3 scan      5 packed [range, deadlineMs, level, boundsVersion, lower, upper, limit, prefix, maxStalenessMs, atLeast, anyReplica, countOnly]
  *     4 routes
  *     5 status
  *     6 range     5 packed [range, deadlineMs, verb, ...]: "split", boundsVersion, at (nil = about the middle), child;
@@ -187,6 +187,8 @@ export interface WireScan extends Addressed, WireFreshness {
   readonly limit: number
   /** Keys that do not begin with it are left out of the page. */
   readonly prefix: Uint8Array
+  /** The page tells how many there are, and none of them; `limit` says nothing. */
+  readonly countOnly: boolean
 }
 
 export interface WireRange extends Addressed {
@@ -290,9 +292,9 @@ export function writeRequest(writer: ByteWriter, request: WireRequest, id = requ
 
 function scanMembers(scan: WireScan): ReadonlyArray<unknown> {
   const { range, deadlineMs, level, boundsVersion, lower, upper, limit, prefix } = scan
-  const { maxStalenessMs, atLeast, anyReplica } = scan
+  const { maxStalenessMs, atLeast, anyReplica, countOnly } = scan
   const interval = [lower, upper, limit, prefix]
-  const freshness = [maxStalenessMs, atLeast, anyReplica]
+  const freshness = [maxStalenessMs, atLeast, anyReplica, countOnly]
   return [range, deadlineMs, levelCode(level), boundsVersion, ...interval, ...freshness]
 }
 
@@ -372,8 +374,7 @@ export function parseJson(json: string): unknown {
 }
 
 function readScan(id: number, bytes: Uint8Array): WireScan {
-  const members = asArray(unpack(bytes), 11)
-  if (typeof members[10] !== "boolean") throw new MalformedBytes("a truth value was expected")
+  const members = asArray(unpack(bytes), 12)
   return {
     _tag: "Scan",
     id,
@@ -387,6 +388,13 @@ function readScan(id: number, bytes: Uint8Array): WireScan {
     prefix: asBytes(members[7]),
     maxStalenessMs: asCount(members[8]),
     atLeast: asCount(members[9]),
-    anyReplica: members[10],
+    anyReplica: truthOf(members[10]),
+    countOnly: truthOf(members[11]),
   }
+}
+
+/** Throws `MalformedBytes`. */
+function truthOf(value: unknown): boolean {
+  if (typeof value === "boolean") return value
+  throw new MalformedBytes("a truth value was expected")
 }

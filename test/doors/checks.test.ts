@@ -78,7 +78,7 @@ describe("what the native door checks", () => {
   test("the system namespace is read by anyone and written by nodes alone, alone or in a batch", () => {
     const position = positionIn(system, utf8("node/1"))
     const scan: WireScan = {
-      ...{ _tag: "Scan", ...base, ...plain, level: "local", boundsVersion: 1 },
+      ...{ _tag: "Scan", countOnly: false, ...base, ...plain, level: "local", boundsVersion: 1 },
       ...{ lower: position, upper: noBytes, limit: 1, prefix: noBytes },
     }
     expect(getProblem(get(position), client)).toBeUndefined()

@@ -1,5 +1,5 @@
 import { noEventualStatus } from "../../src/dynamo/node/eventualStatus.ts"
-import { compareBytes } from "../../src/lib/bytes.ts"
+import { compareBytes, startsWith } from "../../src/lib/bytes.ts"
 import { namespaceOf, namespaceStart } from "../../src/lib/position.ts"
 import { bootstrapDescriptors } from "../../src/server/bootstrap.ts"
 import type {
@@ -224,8 +224,14 @@ export class MemoryCluster {
       .filter((pair) => compareBytes(pair.position, request.lower) >= 0)
       .filter((pair) => compareBytes(pair.position, request.upper) < 0)
       .sort((left, right) => compareBytes(left.position, right.position))
+    if (request.count !== undefined) {
+      const { offset, prefix } = request.count
+      const counted = inside.filter(({ position }) => startsWith(position.subarray(offset), prefix))
+      return { _tag: "Page", ...base, entries: [], count: counted.length, next: undefined }
+    }
     const next = inside[request.limit]?.position
-    return { _tag: "Page", ...base, entries: inside.slice(0, request.limit), next }
+    const entries = inside.slice(0, request.limit)
+    return { _tag: "Page", ...base, entries, count: entries.length, next }
   }
 
   private apply(range: RangeDescriptor, command: Uint8Array): Result {

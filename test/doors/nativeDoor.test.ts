@@ -297,6 +297,7 @@ describe("native door", () => {
       const lower = hashPosition(1, utf8("{t}a"))
       const scan = {
         _tag: "Scan",
+        countOnly: false,
         ...plain,
         id: 1,
         range: rangeOf(doors, lower).id,

@@ -120,6 +120,7 @@ export function requestOf(prng: Prng): WireRequest {
         lower: positionOf(prng),
         upper: positionOf(prng),
         limit: prng.int(1, 1000),
+        countOnly: prng.chance(0.5),
         prefix: bytesOf(prng, 0, 5),
       }
     case 3:
@@ -225,6 +226,7 @@ export function answerOf(prng: Prng): DataAnswer {
       return {
         _tag: "Page",
         ...base,
+        count: safe(prng),
         entries: Array.from({ length: prng.int(0, 5) }, () => ({
           position: positionOf(prng),
           value: bytesOf(prng, 0, 30),

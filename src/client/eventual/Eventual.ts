@@ -210,6 +210,7 @@ export class Eventual {
         ),
       batch: (namespace, operations, options) => this.batch(namespace, operations, options),
       scanPage: (namespace, options) => this.scans.page(namespace, options ?? {}),
+      count: (namespace, options) => this.scans.count(namespace, options ?? {}),
     }
   }
 }

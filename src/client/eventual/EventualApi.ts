@@ -61,6 +61,28 @@ export interface EventualPage {
   readonly entries: ReadonlyArray<EventualEntry>
   readonly cursor: Cursor | undefined
   readonly parts: ReadonlyArray<ScanPart>
+  /** Only where `partial` was asked for. */
+  readonly missing: ReadonlyArray<MissingSlots>
+}
+
+/** Slots of which no owner answered. */
+export interface MissingSlots {
+  /** How many. */
+  readonly slots: number
+  readonly error: KvorumError
+}
+
+export interface EventualCountOptions extends EventualOptions {
+  readonly prefix?: Bytes
+  readonly partial?: boolean
+}
+
+export interface EventualCounted {
+  readonly count: number
+  /** What each node gave, and of how many slots, in order of id. */
+  readonly parts: ReadonlyArray<ScanPart>
+  readonly partial: boolean
+  readonly missing: ReadonlyArray<MissingSlots>
 }
 
 export interface EventualScanOptions extends EventualOptions {
@@ -68,6 +90,8 @@ export interface EventualScanOptions extends EventualOptions {
   /** Entries wanted; up to 1000 and by default 1000. */
   readonly limit?: number
   readonly cursor?: Cursor
+  /** Slots of which no owner answers are passed over and named in `missing`; without it the call fails. */
+  readonly partial?: boolean
 }
 
 export type EventualBatchOperation =
@@ -152,4 +176,9 @@ export interface EventualClient {
     namespace: string,
     options?: EventualScanOptions,
   ) => Effect.Effect<EventualPage, KvorumError>
+  /** How many keys there are, at level `one`: each slot is counted on one of its owners. The deadline counts for each page. */
+  readonly count: (
+    namespace: string,
+    options?: EventualCountOptions,
+  ) => Effect.Effect<EventualCounted, KvorumError>
 }

@@ -1,6 +1,6 @@
 import { MalformedBytes } from "../../lib/byteReader.ts"
 import { startsWith } from "../../lib/bytes.ts"
-import { keyIn, namespaceOf } from "../../lib/position.ts"
+import { hashPrefixBytes, keyIn, namespaceOf, orderedPrefixBytes } from "../../lib/position.ts"
 import type { PageReply, Reply } from "../../server/requests.ts"
 import type { AdminReply, StoreShape } from "../../server/StoreService.ts"
 import type { PageEntry, Refusal } from "../../wire/answers.ts"
@@ -237,9 +237,12 @@ export class DoorConnection {
       case "Scan": {
         this.scansInFlight++
         const { partitioning } = this.namespaceOf(request) ?? { partitioning: "hash" }
-        return store.request({ ...request, token: 0 }, (reply) => {
+        const { countOnly, prefix, ...scan } = request
+        const offset = partitioning === "ordered" ? orderedPrefixBytes : hashPrefixBytes
+        const count = countOnly ? { offset, prefix: prefix.slice() } : undefined
+        return store.request({ ...scan, token: 0, count }, (reply) => {
           this.scansInFlight--
-          const isPage = reply._tag === "Page"
+          const isPage = reply._tag === "Page" && !countOnly
           this.reply(id, isPage ? cutPage(reply, request.prefix, partitioning) : reply)
         })
       }
@@ -393,9 +396,9 @@ function cutPage(page: PageReply, prefix: Uint8Array, partitioning: "hash" | "or
     if (!startsWith(keyIn(partitioning, entry.position), prefix)) continue
     sizeBytes += entry.position.length + entry.value.length
     if (sizeBytes > limits.scanPageBytes && entries.length > 0) {
-      return { ...page, entries, next: entry.position }
+      return { ...page, entries, count: entries.length, next: entry.position }
     }
     entries.push(entry)
   }
-  return { ...page, entries }
+  return { ...page, entries, count: entries.length }
 }
