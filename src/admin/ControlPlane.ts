@@ -4,6 +4,7 @@ import type { KvorumError } from "../Errors.ts"
 import { metaRange } from "../server/bootstrap.ts"
 import { type AdminOrder, type AdminReply, Control } from "../server/StoreService.ts"
 import type { Refusal } from "../wire/answers.ts"
+import { isolateTag } from "./Isolating.ts"
 import { keepDirectory } from "./Keeping.ts"
 import { mergeRanges } from "./Merging.ts"
 import { Meta } from "./Meta.ts"
@@ -170,6 +171,8 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
       return deleteNamespace(plane, order.name)
     case "RangeSplit":
       return splitRange(plane, order.range, order.at)
+    case "RangeIsolate":
+      return isolateTag(plane, order.namespace, order.prefix)
     case "RangeMerge":
       return mergeRanges(plane, ...order.ranges)
     case "RangeMove":

@@ -1,7 +1,7 @@
 import type { Level } from "../dynamo/coordinator/slotPlan.ts"
 import type { ConflictRule } from "../dynamo/elements.ts"
 import { fromHex } from "../lib/bytes.ts"
-import type { NamespaceId, NodeId, Position, RangeId } from "../types.ts"
+import type { Key, NamespaceId, NodeId, Position, RangeId } from "../types.ts"
 
 /**
  * The orders that a control plane takes, as the native door brings them: a verb and JSON (wire/native.ts, kind 7). A string in place of an order says
@@ -44,6 +44,12 @@ export type Order =
   | { readonly _tag: "NamespaceList" }
   | { readonly _tag: "NamespaceDelete"; readonly name: string }
   | { readonly _tag: "RangeSplit"; readonly range: RangeId; readonly at: Position | undefined }
+  | {
+      readonly _tag: "RangeIsolate"
+      readonly namespace: string
+      /** In a hash namespace it holds a hash tag, in an ordered one it is any beginning of keys. */
+      readonly prefix: Key
+    }
   | { readonly _tag: "RangeMerge"; readonly ranges: readonly [RangeId, RangeId] }
   | {
       readonly _tag: "RangeMove"
@@ -66,6 +72,7 @@ export const verbs = {
   namespaceList: "namespace.list",
   namespaceDelete: "namespace.delete",
   rangeSplit: "range.split",
+  rangeIsolate: "range.isolate",
   rangeMerge: "range.merge",
   rangeMove: "range.move",
   addReplica: "range.addReplica",
@@ -115,6 +122,11 @@ function read(verb: string, fields: Fields): Order {
         throw new BadOrder("at is a position in hexadecimal")
       }
       return { _tag: "RangeSplit", range: count(fields, "range"), at: position }
+    }
+    case verbs.rangeIsolate: {
+      const prefix = fromHex(textOf(fields, "prefix"))
+      if (prefix === undefined) throw new BadOrder("prefix is bytes in hexadecimal")
+      return { _tag: "RangeIsolate", namespace: ownName(textOf(fields, "namespace")), prefix }
     }
     case verbs.rangeMerge:
       return { _tag: "RangeMerge", ranges: [count(fields, "range"), count(fields, "with")] }

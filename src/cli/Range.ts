@@ -111,6 +111,39 @@ const merge = Command.make(
   Command.withExamples([{ command: "kvorum range merge 4 9", description: "9 becomes part of 4" }]),
 )
 
+const isolate = Command.make(
+  "isolate",
+  {
+    namespace: Flags.namespace,
+    tag: Argument.String("tag").pipe(
+      Argument.withDescription("A hash tag with its braces; in an ordered namespace any prefix"),
+    ),
+    hex: Flags.toggle("hex", "The tag is hexadecimal"),
+    json: Flags.json,
+    ...Flags.cluster,
+  },
+  Effect.fnUntraced(function* (options) {
+    const { namespace, json } = options
+    const prefix = argumentBytes(options.tag, options.hex)
+    if (prefix === undefined) return yield* usageError(`"${options.tag}" is not hexadecimal`)
+    const result = yield* order(options, "range.isolate", { namespace, prefix: toHex(prefix) })
+    const { id } = result.descriptor as { readonly id: number }
+    yield* json ? printJson(result) : print(`${id}`)
+  }),
+).pipe(
+  Command.withShortDescription("Give the keys of one hash tag a range of their own"),
+  Command.withDescription(
+    "Cuts the ranges of a namespace so that all keys of one hash tag, such as {tenant42}, have a range of their own, and prints its id: it can then be led and moved apart from all others. " +
+      "What is kept together is the tag's slot, so keys of another tag may lie in it too. In an ordered namespace it is all keys that begin with the prefix given.",
+  ),
+  Command.withExamples([
+    {
+      command: "kvorum range isolate default '{tenant42}'",
+      description: "all keys with {tenant42} in them",
+    },
+  ]),
+)
+
 /** What an order did, in one line of either kind. */
 const report = (
   options: { readonly json: boolean },
@@ -122,16 +155,25 @@ const move = Command.make(
   "move",
   {
     range: rangeArgument,
-    from: nodeFlag("from", "The node whose replica goes"),
-    to: nodeFlag("to", "The node that gets one in its place"),
+    nodes: Argument.String("node").pipe(
+      Argument.withDescription("The node whose replica goes, then the one that gets it"),
+      Argument.variadic({ min: 0, max: 2 }),
+    ),
+    from: Flags.maybe(nodeFlag("from", "The node whose replica goes, in place of an argument")),
+    to: Flags.maybe(nodeFlag("to", "The node that gets one in its place")),
     json: Flags.json,
     ...Flags.cluster,
   },
   Effect.fnUntraced(function* (options) {
-    const { range } = options
-    const from = yield* nodeOf("--from", options.from)
-    const to = yield* nodeOf("--to", options.to)
-    if (from === to) return yield* usageError("--from and --to name the same node")
+    const { range, nodes } = options
+    const [source, target] = [nodes[0] ?? options.from, nodes[1] ?? options.to]
+    const isTwice = nodes.length > 0 && (options.from ?? options.to) !== undefined
+    if (source === undefined || target === undefined || isTwice) {
+      return yield* usageError("say from which node to which: range move ID n1 n4")
+    }
+    const from = yield* nodeOf("from", source)
+    const to = yield* nodeOf("to", target)
+    if (from === to) return yield* usageError("from and to name the same node")
     const result = yield* order(options, "range.move", { range, from, to })
     const done = `range ${range}: the replica of ${nodeName(from)} has moved to ${nodeName(to)}`
     yield* report(options, result, done)
@@ -142,9 +184,7 @@ const move = Command.make(
     "Moves one replica of a range: the new node gets a copy of the data first, as a learner without a vote; once it has caught up, it takes the place of the old one in one step. " +
       "Reads and writes go on meanwhile.",
   ),
-  Command.withExamples([
-    { command: "kvorum range move 4 --from n1 --to n4", description: "from n1 to n4" },
-  ]),
+  Command.withExamples([{ command: "kvorum range move 4 n1 n4", description: "from n1 to n4" }]),
 )
 
 /** A command that changes one replica of a range by one order. */
@@ -229,5 +269,5 @@ export const range = Command.make("range").pipe(
   Command.withDescription(
     "A range is an interval of keys with a Raft group of its own. `kvorum range list` shows their ids.",
   ),
-  Command.withSubcommands([list, split, merge, move, addReplica, removeReplica, transfer]),
+  Command.withSubcommands([list, split, merge, isolate, move, addReplica, removeReplica, transfer]),
 )

@@ -4,7 +4,7 @@ import { positionIn } from "../lib/position.ts"
 import { keyProblem } from "../wire/limits.ts"
 import type { Found, ReadOptions } from "./Api.ts"
 import { type Caller, invalid } from "./Caller.ts"
-import { levelOf } from "./readLevel.ts"
+import { levelOf } from "./ReadLevel.ts"
 import { getPlan } from "./readPlans.ts"
 
 /** Reads as Effects over the core. */

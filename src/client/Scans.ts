@@ -16,7 +16,7 @@ import type {
   ScanPage,
 } from "./Api.ts"
 import { type Caller, invalid, toBytes } from "./Caller.ts"
-import { levelOf } from "./readLevel.ts"
+import { levelOf } from "./ReadLevel.ts"
 import { pagePlan, type RangePage, type ReadLevel, type ScanInterval } from "./readPlans.ts"
 
 /** The interval that a scan walks: a prefix of an ordered namespace, one slot when the prefix holds a whole hash tag, else the namespace. */

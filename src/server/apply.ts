@@ -2,7 +2,7 @@ import { assert } from "../lib/assert.ts"
 import { compareBytes } from "../lib/bytes.ts"
 import { namespaceOfInterval } from "../lib/position.ts"
 import { entryKinds } from "../raft/message.ts"
-import type { LogIndex, Position, RangeDescriptor, ReplicaId, Term, Version } from "../types.ts"
+import type { LogIndex, Position, RangeDescriptor, Term, Version } from "../types.ts"
 import { BatchView } from "../wire/batch.ts"
 import {
   type CommandStatus,
@@ -13,25 +13,15 @@ import {
 } from "../wire/command.ts"
 import type { OperationView } from "../wire/commandCodes.ts"
 import { metaRange } from "./bootstrap.ts"
-import { isJoint } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
-import { entryBase, entryCount, entryHeaderBytes } from "./entryData.ts"
+import { type AppliedEntry, entryBase, entryCount, entryHeaderBytes } from "./entryData.ts"
 import { type KeyValues, KeyWriter } from "./keyWriter.ts"
-import { decodeMergeStep, type MergeStep, type SourceStep } from "./merge/entries.ts"
-import {
-  type Absorbed,
-  absorbedMax,
-  fits,
-  freezeProblem,
-  isAt,
-  isPreparedFor,
-  type MergeState,
-  mergedDescriptor,
-} from "./merge/state.ts"
+import { MergingMachine } from "./merge/mergingMachine.ts"
 import { checkTick, decodeClear, decodeMembersChange, decodeSplit } from "./rangeEntries.ts"
 import type { RangeState } from "./rangeState.ts"
 import { type SessionLimits, SessionTable } from "./sessions.ts"
 
+export type { AppliedEntry } from "./entryData.ts"
 export type { KeyValues } from "./keyWriter.ts"
 
 /**
@@ -43,13 +33,6 @@ export const commandLifetimeMax = 180_000_000
 /** Where the log of a range begins that a split makes, and one of a new cluster: a replica without a log is before it, and needs a snapshot. */
 export const firstIndex = 1
 export const firstTerm = 1
-
-export interface AppliedEntry {
-  readonly index: LogIndex
-  readonly term: Term
-  readonly kind: number
-  readonly data: Uint8Array
-}
 
 /** Results of the last entry applied, command by command; arrays are reused by the next. */
 export interface Outcomes {
@@ -71,62 +54,29 @@ interface MachineOptions {
 
 /**
  * The replicated state machine of one range: given the same entries in the same order, every replica makes the same writes and
- * the same answers. It reads no clock: time is the entry's stamp, and command j sees the entry's base + j.
+ * the same answers. It reads no clock: time is the entry's stamp, and command j sees the entry's base + j. Its part in merges is that of its base.
  *
  * Invariants: an entry is applied once, in index order; versions rise from command to command; a refused command changes nothing.
  */
-export class RangeMachine {
-  readonly replica: ReplicaId
-  readonly sessions: SessionTable
-  descriptor: RangeDescriptor
-  /** The largest replica id that the range ever had. */
-  lastReplica: ReplicaId
+export class RangeMachine extends MergingMachine {
   appliedIndex: LogIndex
   appliedTerm: Term
-  rangeTime: Version
-  /** Range time of the newest state key that is flushed here; 0 = none is. Each replica has its own. */
-  flushedTime: Version = 0
-  /** Index of the last entry that took in another range. */
-  private mergedIndex: LogIndex = 0
   readonly outcomes: Outcomes = { count: 0, statuses: [], versions: [], values: [] }
   /** Of the last entry. */
   changed: RangeChange | undefined
   /** The right half, when the last entry was a split that took effect; nothing of it is stored yet but its data. */
   child: RangeMachine | undefined
 
-  /** The range that the last entry took in. */
-  taken: RangeMachine | undefined
-  merge: MergeState | undefined
-  absorbed: ReadonlyArray<Absorbed>
-
   private readonly options: MachineOptions
-  private readonly keys: KeyWriter
   private readonly command = new CommandView()
   private readonly batch = new BatchView()
 
   constructor(options: MachineOptions) {
-    const { state } = options
+    const { state, engine, limits, sessions = SessionTable } = options
+    super(state, new KeyWriter(engine, state.chain), new sessions(limits))
     this.options = options
-    this.keys = new KeyWriter(options.engine, state.chain)
-    this.sessions = new (options.sessions ?? SessionTable)(options.limits)
-    this.replica = state.replica
-    this.descriptor = state.descriptor
-    this.lastReplica = state.lastReplica
     this.appliedIndex = state.appliedIndex
     this.appliedTerm = state.appliedTerm
-    this.rangeTime = state.rangeTime
-    this.merge = state.merge
-    this.absorbed = state.absorbed
-  }
-
-  /** It is about to be merged into another range: nothing changes any more, and nothing may be served, unless that comes to nothing. */
-  get isPrepared(): boolean {
-    return this.merge?._tag === "Source"
-  }
-
-  /** Running checksum over the writes of every entry applied; equal at equal index on all replicas. */
-  get chain(): number {
-    return this.keys.chain
   }
 
   state(): RangeState {
@@ -141,11 +91,6 @@ export class RangeMachine {
       merge: this.merge,
       absorbed: this.absorbed,
     }
-  }
-
-  /** A state key of this index is flushed. One from before a merge says nothing of the keys that came with it. */
-  flushed(index: LogIndex, time: Version): void {
-    if (index >= this.mergedIndex && time > this.flushedTime) this.flushedTime = time
   }
 
   /** True when `position` lies inside the range's bounds. */
@@ -170,8 +115,9 @@ export class RangeMachine {
     this.keys.fold(entry.index, entry.term)
     const { data } = entry
     if (entry.kind === entryKinds.commands) this.applyCommands(data)
-    else if (entry.kind === entryKinds.merge) this.changed = this.applyMerge(entry, source)
-    else if (entry.kind !== entryKinds.empty) this.applyChange(entry.kind, data)
+    else if (entry.kind === entryKinds.merge) {
+      this.changed = this.applyMerge(entry, source) ? "merge" : "refused"
+    } else if (entry.kind !== entryKinds.empty) this.applyChange(entry.kind, data)
     this.appliedIndex = entry.index
     this.appliedTerm = entry.term
   }
@@ -390,119 +336,5 @@ export class RangeMachine {
     if (decodeClear(data).boundsVersion !== boundsVersion) return "refused"
     this.options.engine.deleteRange(dataKey(start), dataEnd(end))
     return "clear"
-  }
-
-  // ---- Merges (merge/merges.ts)
-
-  private applyMerge(entry: AppliedEntry, source: RangeMachine | undefined): RangeChange {
-    const base = entryBase(entry.data)
-    const before = this.rangeTime
-    assert(base > before, () => `an entry stamped ${base} after range time ${before}`)
-    this.keys.fold(base, entry.kind)
-    const step = decodeMergeStep(entry.data)
-    const isTaken = this.takesStep(step, entry, source)
-    if (!this.isPrepared) {
-      this.rangeTime = base
-      this.sessions.sweep(before, base)
-    }
-    return isTaken ? "merge" : "refused"
-  }
-
-  private takesStep(
-    step: MergeStep,
-    entry: AppliedEntry,
-    source: RangeMachine | undefined,
-  ): boolean {
-    switch (step._tag) {
-      case "Freeze":
-        return this.freeze(step, entry.index)
-      case "Prepare":
-        return this.prepare(step, entry)
-      case "Fence":
-        return this.fence(step)
-      case "Commit":
-        return this.takeIn(step, entry, source)
-      case "Abort":
-        if (!isAt(this.merge, step)) return false
-        this.merge = { ...this.merge, phase: "aborted" }
-        return true
-      case "Thaw":
-        if (!isAt(this.merge, step)) return false
-        this.merge = undefined
-        return true
-      case "Settle":
-        this.absorbed = this.absorbed.filter(({ since }) => since > step.index)
-        return true
-      default:
-        return step satisfies never
-    }
-  }
-
-  private freeze(
-    { source, boundsVersion, membersVersion }: Extract<MergeStep, { readonly _tag: "Freeze" }>,
-    merge: LogIndex,
-  ): boolean {
-    const { descriptor } = this
-    const isSame =
-      descriptor.boundsVersion === boundsVersion && descriptor.membersVersion === membersVersion
-    if (!isSame || freezeProblem(descriptor, source, this) !== undefined) return false
-    this.merge = { _tag: "Target", merge, phase: "frozen", source }
-    return true
-  }
-
-  private prepare(step: SourceStep, { index, term }: AppliedEntry): boolean {
-    if (this.merge !== undefined || !fits(this.descriptor, step)) return false
-    if (isJoint(this.descriptor.replicas) || this.absorbed.length >= absorbedMax) return false
-    const { target, merge } = step
-    this.merge = { _tag: "Source", target, merge, index, term, chain: this.chain }
-    return true
-  }
-
-  /** The merge came to nothing. The versions change with it, so that no word of it that comes late prepares the range again. */
-  private fence(step: SourceStep): boolean {
-    if (!fits(this.descriptor, step)) return false
-    if (this.isPrepared && !isPreparedFor(this.merge, step)) return false
-    if (this.isPrepared) this.merge = undefined
-    const membersVersion = this.descriptor.membersVersion + 1
-    this.descriptor = { ...this.descriptor, membersVersion }
-    return true
-  }
-
-  /** Its data stays where it is: both lie in one engine. */
-  private takeIn(
-    step: Extract<MergeStep, { readonly _tag: "Commit" }>,
-    { index, data }: AppliedEntry,
-    source: RangeMachine | undefined,
-  ): boolean {
-    const { merge, descriptor } = this
-    if (!isAt(merge, step)) return false
-    const prepared = source?.merge
-    const { id } = descriptor
-    const isRight =
-      prepared?._tag === "Source" && prepared.target === id && prepared.merge === step.merge
-    assert(source !== undefined && isRight, () => `range ${id} takes in what was prepared for it`)
-    assert(entryBase(data) > source.rangeTime, "a merge is stamped above all of its source")
-    this.descriptor = mergedDescriptor(descriptor, source.descriptor)
-    this.merge = undefined
-    this.keys.fold(prepared.chain, source.descriptor.id)
-    this.sessions.unite(source.sessions)
-    const { boundsVersion } = this.descriptor
-    const { descriptor: last, lastReplica } = source
-    this.absorbed = [
-      ...this.absorbed,
-      ...source.absorbed.map((each) => ({ ...each, since: index })),
-      {
-        source: last,
-        lastReplica,
-        target: id,
-        boundsVersion,
-        targetReplica: this.lastReplica,
-        since: index,
-      },
-    ]
-    this.taken = source
-    this.flushedTime = 0
-    this.mergedIndex = index
-    return true
   }
 }

@@ -1,7 +1,7 @@
 import { ByteWriter } from "../lib/byteWriter.ts"
 import { loadU64 } from "../lib/littleEndian.ts"
 import { entryKinds } from "../raft/message.ts"
-import type { Version } from "../types.ts"
+import type { LogIndex, Term, Version } from "../types.ts"
 
 /**
  * What an entry of kind `commands` holds. Stored and sent: do not change.
@@ -41,4 +41,12 @@ export function entryLastVersion(entry: {
   if (entry.kind === entryKinds.empty) return undefined
   const base = entryBase(entry.data)
   return entry.kind === entryKinds.commands ? base + entryCount(entry.data) - 1 : base
+}
+
+/** An entry that is committed and durable here. */
+export interface AppliedEntry {
+  readonly index: LogIndex
+  readonly term: Term
+  readonly kind: number
+  readonly data: Uint8Array
 }

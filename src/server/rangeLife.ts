@@ -1,11 +1,12 @@
 import { assert } from "../lib/assert.ts"
 import type { Message } from "../raft/message.ts"
 import type { MonotonicMs, NodeId, RangeDescriptor, RangeId, ReplicaId, Term } from "../types.ts"
-import { firstTerm, type RangeMachine } from "./apply.ts"
+import { firstTerm } from "./apply.ts"
 import { Burials } from "./burials.ts"
 import { lists } from "./descriptors.ts"
 import { dataEnd, dataKey } from "./engineKeys.ts"
 import { HeldMessages } from "./heldMessages.ts"
+import type { MergingMachine } from "./merge/mergingMachine.ts"
 import type { Gone, PeerMessage } from "./peerMessage.ts"
 import type { Replica } from "./replica.ts"
 import type { ReplicaSet } from "./replicaSet.ts"
@@ -41,6 +42,12 @@ interface Proof {
   readonly absorbedBy: AbsorbedBy | undefined
 }
 
+interface Condemned extends Proof {
+  readonly sinceMs: MonotonicMs
+}
+
+/** What a replica of a range that is gone may take to replay a split. */
+const replayMs = 5000
 /** Empty replicas at a time: more are made when some of these have had their snapshot. */
 const emptyMax = 64
 /** A follower that has heard nobody for so long asks the others whether it is still one of them. */
@@ -68,7 +75,7 @@ export class RangeLife {
   private readonly held = new HeldMessages()
   private readonly burials: Burials
   /** To be buried as soon as they are at rest: they may still lead, or have a snapshot on its way into the engine. */
-  private readonly condemned = new Map<Replica, Proof>()
+  private readonly condemned = new Map<Replica, Condemned>()
 
   constructor(host: LifeHost) {
     this.host = host
@@ -109,7 +116,7 @@ export class RangeLife {
   }
 
   /** The range has taken in another one, which is no more: one step with the change of the state that took it, as both are sealed together. */
-  private takenIn(taker: RangeMachine, taken: RangeMachine): void {
+  private takenIn(taker: MergingMachine, taken: MergingMachine): void {
     const { host } = this
     const source = host.set.byRange.get(taken.descriptor.id)
     const last = taker.absorbed[taker.absorbed.length - 1]
@@ -253,7 +260,8 @@ export class RangeLife {
 
   private condemn(replica: Replica, { descriptor, lastReplica, absorbedBy }: Proof): void {
     if (this.condemned.has(replica)) return
-    this.condemned.set(replica, { descriptor, lastReplica, absorbedBy })
+    const { monotonicMs: sinceMs } = this.host.clock
+    this.condemned.set(replica, { descriptor, lastReplica, absorbedBy, sinceMs })
   }
 
   /** It goes in another way. */
@@ -265,15 +273,29 @@ export class RangeLife {
   advance(): void {
     for (const [replica, proof] of this.condemned) {
       // A leader that has removed itself goes on until the core says that everyone can do without it.
-      if (replica.installing || replica.isLeader || this.host.set.replays(replica.range)) continue
+      if (replica.installing || replica.isLeader || this.mayReplay(replica, proof)) continue
       this.condemned.delete(replica)
       this.host.abandon(replica)
       const known = this.host.storage.tombstones.get(replica.range)
       const upTo = proof.absorbedBy === undefined ? replica.machine.replica : proof.lastReplica
-      const tombstone = united(known, { replica: upTo, ...proof })
+      const { descriptor, lastReplica, absorbedBy } = proof
+      const added = { replica: upTo, descriptor, lastReplica, absorbedBy }
+      const tombstone = united(known, added)
       this.burials.begin(replica, tombstone)
     }
     this.burials.advance()
+  }
+
+  /**
+   * It has a split to replay, whose child's log would be lost with it. Where its whole group is gone there is nobody left who could give it what it lacks for that: it
+   * has some time, and then the child's log is given up.
+   */
+  private mayReplay(replica: Replica, { absorbedBy, sinceMs }: Condemned): boolean {
+    const { set, clock } = this.host
+    if (!set.replays(replica.range)) return false
+    if (absorbedBy === undefined || clock.monotonicMs - sinceMs < replayMs) return true
+    set.giveUpChildren(replica.range, (other) => other === replica || this.host.isHopeless(other))
+    return set.replays(replica.range)
   }
 
   /** Call at every tick. */

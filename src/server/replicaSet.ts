@@ -208,14 +208,19 @@ export class ReplicaSet {
     return [...this.awaited.keys()].some((child) => this.makers.get(child)?.includes(range))
   }
 
+  /** Gives up what the range was to make, as far as no other can. */
+  giveUpChildren(range: RangeId, isHopeless: (replica: Replica) => boolean): void {
+    for (const [child, makers] of [...this.makers]) {
+      if (makers.includes(range)) this.giveUpAwaited(child, isHopeless)
+    }
+  }
+
   /**
    * A snapshot has to wait: the split is in the log, or may be in a gap of it. Where the log was cut off before it, or never comes to it, the snapshot may be all there
    * is to come: then what it was to make is given up, also when nobody of that range writes any more.
    */
   refusesSnapshots(range: RangeId, isHopeless: (replica: Replica) => boolean): boolean {
-    for (const [child, makers] of [...this.makers]) {
-      if (makers.includes(range)) this.giveUpAwaited(child, isHopeless)
-    }
+    this.giveUpChildren(range, isHopeless)
     const index = Math.max(this.replayed.get(range) ?? 0, this.lastMissing.get(range) ?? 0)
     return this.replays(range) && (this.byRange.get(range)?.log.lastIndex ?? 0) >= index
   }

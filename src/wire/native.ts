@@ -54,7 +54,7 @@ export type { RangeChange } from "./rangeChange.ts"
  *     level       0 linearizable, 1 local, 2 bounded        role   0 leader, 1 follower
  */
 export const nativeMagic = 0x4d52564b
-export const nativeVersion = 3
+export const nativeVersion = 4
 
 const requestKinds = {
   mutate: 1,

@@ -40,6 +40,7 @@ const goals: Readonly<Record<FaultName, string>> = {
   stalled: "3000",
   follower: "no error",
   split: "50, no error",
+  merge: "200, no error",
 }
 
 /** The value below which that share of them lies, the largest of all for a share near 1. */
@@ -47,7 +48,11 @@ function percentile(sorted: ReadonlyArray<number>, share: number): number {
   return Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0)
 }
 
-async function measure(fault: FaultName, options: FailoverOptions): Promise<FailoverRow> {
+/** Strikes again and again, and gathers what came of it. */
+export async function measureFault(
+  fault: FaultName,
+  options: FailoverOptions,
+): Promise<FailoverRow> {
   const { rounds, histories } = options
   const gapsMs: Array<number> = []
   let failedCalls = 0
@@ -103,7 +108,7 @@ export async function benchFailover(options: FailoverOptions): Promise<number> {
       console.error(`${faultNames[fault]}: ${problem}`)
       continue
     }
-    const row = await measure(fault, options)
+    const row = await measureFault(fault, options)
     console.error(`${row.fault}: p50 ${row.p50Ms} ms, p99 ${row.p99Ms} ms of ${row.samples}`)
     rows.push(row)
   }

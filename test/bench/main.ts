@@ -6,6 +6,7 @@ import { benchIdleGroups } from "./IdleGroups.ts"
 import { benchSim } from "./Sim.ts"
 import { benchSnapshot } from "./Snapshot.ts"
 import { benchStrong } from "./Strong.ts"
+import { benchTopology } from "./Topology.ts"
 
 /**
  * `npm run bench -- strong [--json] [--seconds N] [--skip-peers] [--spread]`: Kvorum and etcd in the same run.
@@ -13,6 +14,7 @@ import { benchStrong } from "./Strong.ts"
  * `npm run bench -- sim [--seeds N] [--json]`: simulated cluster hours per CPU-minute.
  * `npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]`: the storage engine and RocksDB in the same run.
  * `npm run bench -- failover [--json] [--rounds N] [--histories DIR]`: for how long nothing can be written when a node fails.
+ * `npm run bench -- topology [--json] [--rounds N]`: what it costs clients that ranges split and merge, and a table of very many ranges.
  * `npm run bench -- snapshot [--json] [--mebibytes N]`: how fast a new replica catches up, and what that costs clients.
  * `npm run bench -- idle-groups [--json] [--groups N] [--seconds N]`: what groups cost that nobody uses.
  * `npm run bench -- caches [--json] [--quick]`: what each cache of the engine buys.
@@ -37,6 +39,8 @@ const usage = [
   "npm run bench -- failover [--json] [--rounds N] [--histories DIR]",
   "    the time without writes when a leader is killed, paused, cut one way, or its disk stands still (--rounds 12 of each)",
   "    --histories DIR   keep what clients saw, for npm run jepsen and outside checkers",
+  "npm run bench -- topology [--json] [--rounds N]",
+  "    the time without writes when a range splits or two merge under load, and a client's table of 100,000 ranges",
   "npm run bench -- snapshot [--json] [--mebibytes N]",
   "    a replica is added to a range of N MiB (1024), with and without clients; beside it a copy of the directory",
   "npm run bench -- idle-groups [--json] [--groups N] [--seconds N]",
@@ -119,6 +123,9 @@ switch (what) {
       rounds: options.rounds,
       histories: options.histories,
     })
+    break
+  case "topology":
+    process.exitCode = await benchTopology({ json: options.json, rounds: options.rounds })
     break
   case "snapshot":
     process.exitCode = await benchSnapshot({ json: options.json, mebibytes: options.mebibytes })

@@ -161,7 +161,8 @@ describe.concurrent("orders", () => {
         const orders: Array<Pick<AdminOrder, "verb" | "args">> = []
         cluster.administer = ({ verb, args }, reply) => {
           orders.push({ verb, args })
-          reply({ _tag: "Done", result: { left: 4, right: 9, moved: 5, fewer: 2 } })
+          const descriptor = { id: 4 }
+          reply({ _tag: "Done", result: { left: 4, right: 9, moved: 5, fewer: 2, descriptor } })
         }
         const create = "namespace create events --partitioning ordered --ranges 4 --replicas 3"
         const cases: ReadonlyArray<readonly [string, string, unknown, string]> = [
@@ -173,6 +174,14 @@ describe.concurrent("orders", () => {
           ],
           ["namespace delete events", "namespace.delete", { name: "events" }, ""],
           ["range split 4", "range.split", { range: 4 }, "4 9\n"],
+          ["range merge 4 9", "range.merge", { range: 4, with: 9 }, "4\n"],
+          [
+            "range isolate default {t}",
+            "range.isolate",
+            { namespace: "default", prefix: "7b747d" },
+            "4\n",
+          ],
+          ["range move 4 n1 n4", "range.move", { range: 4, from: 1, to: 4 }, ""],
           ["range move 4 --from n1 --to n4", "range.move", { range: 4, from: 1, to: 4 }, ""],
           ["range add-replica 4 --on n4", "range.addReplica", { range: 4, on: 4 }, ""],
           ["range remove-replica 4 --on 1", "range.removeReplica", { range: 4, on: 1 }, ""],
@@ -190,7 +199,7 @@ describe.concurrent("orders", () => {
           if (stdout === "") expect(done.stderr).not.toBe("")
         }
         const json = await run("node remove n4 --json".split(" "))
-        expect(JSON.parse(json.stdout)).toEqual({ left: 4, right: 9, moved: 5, fewer: 2 })
+        expect(JSON.parse(json.stdout)).toMatchObject({ left: 4, right: 9, moved: 5, fewer: 2 })
         const said = await run("node remove n4".split(" "))
         expect(said.stderr).toContain("5 replicas were moved away")
         expect(said.stderr).toContain("2 ranges have one replica fewer, since no other node")
@@ -246,6 +255,9 @@ describe.concurrent("orders", () => {
           ["namespace create x --ranges 0", "--ranges must be 1 or more"],
           ["range move 4 --from one --to n2", "such as n4"],
           ["range move 4 --from n2 --to n2", "the same node"],
+          ["range move 4 n2", "from which node to which"],
+          ["range move 4 n1 n2 --to n3", "from which node to which"],
+          ["range merge 4 4", "named twice"],
           ["range split 4 --at xyz --hex", "not hexadecimal"],
           ["put default a b --ttl 30", "such as 500ms or 30s"],
         ]

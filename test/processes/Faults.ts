@@ -12,7 +12,15 @@ import { findStrace, type Injection, injectInto } from "./Strace.ts"
  * One fault at a time against three real nodes under load, and what clients saw of it: for how long the ranges that the struck node led took no
  * writes, which calls failed, and whether the history is linearizable.
  */
-export type FaultName = "killed" | "paused" | "deaf" | "mute" | "stalled" | "follower" | "split"
+export type FaultName =
+  | "killed"
+  | "paused"
+  | "deaf"
+  | "mute"
+  | "stalled"
+  | "follower"
+  | "split"
+  | "merge"
 
 export const faultNames: Readonly<Record<FaultName, string>> = {
   killed: "leader killed",
@@ -22,6 +30,7 @@ export const faultNames: Readonly<Record<FaultName, string>> = {
   stalled: "leader's disk stalled",
   follower: "follower killed",
   split: "range split",
+  merge: "two ranges merged",
 }
 
 /** Why a fault cannot be made here, or `undefined`. */
@@ -55,7 +64,7 @@ export class FaultCluster {
   readonly proxy = new PeerProxy()
   private readonly folder = temporaryFolder()
   private injection: Injection | undefined
-  private order: Promise<unknown> | undefined
+  private order: Promise<string> | undefined
 
   constructor(behindProxy: boolean) {
     this.nodes = new NodeSet({ nodes: 3, directory: this.folder.path, behindProxy })
@@ -120,14 +129,17 @@ export class FaultCluster {
         this.injection = injectInto(this.nodes.pid(node), "fdatasync:delay_enter=60000000")
         return
       case "split":
-        this.order = this.split(ranges[0] as number)
+        this.order = this.command("split", ranges.slice(0, 1))
+        return
+      case "merge":
+        this.order = this.command("merge", ranges)
         return
       default:
         fault satisfies never
     }
   }
 
-  async end(fault: FaultName, node: number): Promise<void> {
+  async end(fault: FaultName, node: number, ranges: ReadonlyArray<number>): Promise<void> {
     switch (fault) {
       case "killed":
       case "follower":
@@ -141,18 +153,26 @@ export class FaultCluster {
       case "stalled":
         await this.injection?.stop()
         return
-      case "split":
+      // As many as before, for the next: keys of a range that is halved again and again are hard to find.
+      case "split": {
+        const halves = ((await this.order) ?? "").split(" ").map(Number)
+        await this.command("merge", halves)
+        return
+      }
+      case "merge":
         await this.order
+        await this.command("split", ranges.slice(0, 1))
         return
       default:
         fault satisfies never
     }
   }
 
-  private async split(range: number): Promise<void> {
-    const words = ["range", "split", String(range), "--endpoints", this.nodes.endpoints]
-    const { code, stderr } = await kvorum(words)
-    if (code !== 0) throw new Error(`kvorum range split exited with ${code}: ${stderr}`)
+  private async command(verb: "split" | "merge", ranges: ReadonlyArray<number>): Promise<string> {
+    const words = ["range", verb, ...ranges.map(String), "--endpoints", this.nodes.endpoints]
+    const { code, stdout, stderr } = await kvorum(words)
+    if (code !== 0) throw new Error(`kvorum range ${verb} exited with ${code}: ${stderr}`)
+    return stdout.trim()
   }
 
   async close(): Promise<void> {
@@ -201,7 +221,9 @@ export async function strike(
   const node = fault === "follower" ? idle : led.node
   const isUser = ({ descriptor }: RangeReport) => descriptor.namespace === 1
   const others = reports.filter((each) => isUser(each) && each.leader !== node)
-  const struck = fault === "split" ? led.ranges.slice(0, 1) : led.ranges
+  const neighbours = reports.filter(isUser).map(({ descriptor }) => descriptor.id)
+  const single = fault === "split" ? led.ranges.slice(0, 1) : led.ranges
+  const struck = fault === "merge" ? neighbours.slice(0, 2) : single
   const ranges = fault === "follower" ? others.map(({ descriptor }) => descriptor.id) : struck
   const load = new FaultLoad({
     endpoints: cluster.nodes.endpoints.split(","),
@@ -225,7 +247,7 @@ export async function strike(
     // A fault that ended with the first success would not show what comes after it.
     await Bun.sleep(Math.max(0, beganMs + options.lastsMs - performance.now()))
     const gapsMs = ranges.map((range) => load.gapMs(range, beganMs))
-    await cluster.end(fault, node)
+    await cluster.end(fault, node, ranges)
     load.recorder.nemesis(`${fault} ended`, `n${node}`)
     await writes("writes succeed after the fault", performance.now())
     await load.stop()

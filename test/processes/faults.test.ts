@@ -23,6 +23,7 @@ const pitfalls: Readonly<Record<FaultName, string>> = {
     "pitfall 34: a leader whose disk stands still gives its ranges away, and takes nothing back",
   follower: "a killed follower is not noticed",
   split: "pitfalls 37, 38: a range that splits under load holds nobody up",
+  merge: "pitfall 39: two ranges that become one under load lose nothing and refuse nobody",
 }
 
 for (const behindProxy of [false, true]) {

@@ -1,8 +1,8 @@
 import { loadU64 } from "../../src/lib/littleEndian.ts"
 import { type Membership, membershipInEntry, sameMembership } from "../../src/raft/membership.ts"
 import { entryKinds } from "../../src/raft/message.ts"
-import type { RangeMachine } from "../../src/server/apply.ts"
 import { membershipOf } from "../../src/server/membershipOf.ts"
+import type { MergingMachine } from "../../src/server/merge/mergingMachine.ts"
 import type { PeerMessage } from "../../src/server/peerMessage.ts"
 import type { Replica } from "../../src/server/replica.ts"
 import type { Reply } from "../../src/server/requests.ts"
@@ -194,7 +194,7 @@ export class NodeChecks {
     }
   }
 
-  private noteTaken(range: RangeId, machine: RangeMachine, taken: RangeMachine): void {
+  private noteTaken(range: RangeId, machine: MergingMachine, taken: MergingMachine): void {
     const { observer } = this.world
     observer.takenIn(this.node.id, { source: taken.descriptor.id, target: range })
     for (const { clientId, record } of taken.sessions.all()) {

@@ -1,6 +1,6 @@
 import { MalformedBytes } from "../../lib/byteReader.ts"
 import { startsWith } from "../../lib/bytes.ts"
-import { hashPrefixBytes, keyIn, namespaceOf, orderedPrefixBytes } from "../../lib/position.ts"
+import { keyIn, namespaceOf, prefixBytesOf } from "../../lib/position.ts"
 import type { PageReply, Reply } from "../../server/requests.ts"
 import type { AdminReply, StoreShape } from "../../server/StoreService.ts"
 import type { PageEntry, Refusal } from "../../wire/answers.ts"
@@ -238,8 +238,8 @@ export class DoorConnection {
         this.scansInFlight++
         const { partitioning } = this.namespaceOf(request) ?? { partitioning: "hash" }
         const { countOnly, prefix, ...scan } = request
-        const offset = partitioning === "ordered" ? orderedPrefixBytes : hashPrefixBytes
-        const count = countOnly ? { offset, prefix: prefix.slice() } : undefined
+        const filter = { offset: prefixBytesOf(partitioning), prefix: prefix.slice() }
+        const count = countOnly ? filter : undefined
         return store.request({ ...scan, token: 0, count }, (reply) => {
           this.scansInFlight--
           const isPage = reply._tag === "Page" && !countOnly

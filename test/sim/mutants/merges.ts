@@ -1,6 +1,7 @@
 import { RangeMachine } from "../../../src/server/apply.ts"
 import type { MergeStep, SourceStep } from "../../../src/server/merge/entries.ts"
 import { Merges } from "../../../src/server/merge/merges.ts"
+import { MergingMachine } from "../../../src/server/merge/mergingMachine.ts"
 import type { Absorbed, TargetState } from "../../../src/server/merge/state.ts"
 import { Replica } from "../../../src/server/replica.ts"
 import { ReplicaSet } from "../../../src/server/replicaSet.ts"
@@ -165,7 +166,7 @@ export const fenceLeavesVersions: Mutant = {
   shows,
   stalls: true,
   plant: withMethod<Machine, [SourceStep], boolean>(
-    RangeMachine,
+    MergingMachine,
     "fence",
     (original) =>
       function (step) {
@@ -210,7 +211,7 @@ export const heldCommands: Mutant = {
   title: "commands that come after a source was prepared are applied to it",
   shows,
   plant: () => {
-    const { prototype } = RangeMachine
+    const { prototype } = MergingMachine
     const original = Object.getOwnPropertyDescriptor(prototype, "isPrepared") as PropertyDescriptor
     Object.defineProperty(prototype, "isPrepared", { configurable: true, get: () => false })
     return () => Object.defineProperty(prototype, "isPrepared", original)

@@ -1,0 +1,94 @@
+import { RoutingTable } from "../../src/client/routes.ts"
+import { toHex } from "../../src/lib/bytes.ts"
+import { namespaceStart } from "../../src/lib/position.ts"
+import { Prng } from "../../src/lib/prng.ts"
+import type { Position, RangeDescriptor } from "../../src/types.ts"
+import { type FailoverRow, measureFault } from "./Failover.ts"
+import { machineClass, today } from "./Machine.ts"
+
+/** What it costs that ranges change, and that there are many. */
+export interface TopologyOptions {
+  readonly json: boolean
+  readonly rounds: number
+}
+
+interface RoutesRow {
+  readonly ranges: number
+  readonly lookupUs: number
+  readonly mebibytes: number
+}
+
+const many = 100_000
+
+/** A table of many ranges of three replicas each, and lookups of random positions in it. */
+export function benchRoutes(ranges = many): RoutesRow {
+  Bun.gc(true)
+  const before = process.memoryUsage()
+  const table = new RoutingTable()
+  const startOf = (i: number): Position => {
+    const position = new Uint8Array(8)
+    position.set(namespaceStart(1))
+    new DataView(position.buffer).setUint32(4, Math.floor((i / ranges) * 2 ** 32))
+    return position
+  }
+  for (let i = 0; i < ranges; i++) {
+    const descriptor: RangeDescriptor = {
+      ...{ id: i + 1, namespace: 1, boundsVersion: 1, membersVersion: 1 },
+      ...{ start: startOf(i), end: i + 1 < ranges ? startOf(i + 1) : namespaceStart(2) },
+      replicas: [1, 2, 3].map((k) => ({ node: ((i + k) % 100) + 1, replica: k, role: "voter" })),
+    }
+    table.learn(descriptor)
+  }
+  Bun.gc(true)
+  const after = process.memoryUsage()
+  const prng = new Prng(7)
+  const wanted = Array.from({ length: 200_000 }, () => startOf(prng.int(0, ranges - 1)))
+  for (const position of wanted) table.find(position)
+  const beganMs = performance.now()
+  let found = 0
+  for (const position of wanted) if (table.find(position) !== undefined) found++
+  const passedMs = performance.now() - beganMs
+  if (found !== wanted.length) throw new Error(`${toHex(wanted[0] as Position)} was not found`)
+  const used = after.heapUsed + after.external - before.heapUsed - before.external
+  return {
+    ranges,
+    lookupUs: Math.round((passedMs * 1e6) / wanted.length) / 1000,
+    mebibytes: Math.round((used / 2 ** 20) * 10) / 10,
+  }
+}
+
+export function formatTopology(changes: ReadonlyArray<FailoverRow>, routes: RoutesRow): string {
+  const lines = [
+    "| change under load | samples | writes held up p50 ms | p99 ms | goal ms | failed calls | history |",
+    "|---|---|---|---|---|---|---|",
+  ]
+  for (const row of changes) {
+    const history = row.violations === 0 ? "linearizable" : `${row.violations} violations`
+    const cells = [row.fault, row.samples, row.p50Ms, row.p99Ms, row.goal, row.failedCalls, history]
+    lines.push(`| ${cells.join(" | ")} |`)
+  }
+  const { ranges, lookupUs, mebibytes } = routes
+  lines.push(
+    "",
+    `A client's table of ${ranges} ranges: ${lookupUs} us a lookup, ${mebibytes} MiB (goals: below 1 us and 32 MiB).`,
+  )
+  return lines.join("\n")
+}
+
+/** Exit code: 0, or 1 when a history was wrong. */
+export async function benchTopology({ json, rounds }: TopologyOptions): Promise<number> {
+  const routes = benchRoutes()
+  const changes: Array<FailoverRow> = []
+  for (const change of ["split", "merge"] as const) {
+    const row = await measureFault(change, { json, rounds, histories: undefined })
+    console.error(`${row.fault}: p50 ${row.p50Ms} ms, p99 ${row.p99Ms} ms of ${row.samples}`)
+    changes.push(row)
+  }
+  const date = today()
+  const machine = machineClass()
+  console.error(`\nRanges that change, three nodes, fsync on; ${date}, ${machine}\n`)
+  console.log(
+    json ? JSON.stringify({ date, machine, changes, routes }) : formatTopology(changes, routes),
+  )
+  return changes.some(({ violations }) => violations > 0) ? 1 : 0
+}
