@@ -9,7 +9,7 @@ import { keepDirectory } from "./Keeping.ts"
 import { mergeRanges } from "./Merging.ts"
 import { Meta } from "./Meta.ts"
 import { createNamespace, deleteNamespace, listNamespaces } from "./Namespaces.ts"
-import { joinNode, removeNode } from "./Nodes.ts"
+import { drainNode, joinNode, removeNode } from "./Nodes.ts"
 import type { Plane } from "./Plane.ts"
 import { addReplica, moveReplica, removeReplica, splitRange, transferRange } from "./Ranges.ts"
 import { removeStrayReplicas, replaceOddReplicas } from "./Replacing.ts"
@@ -185,6 +185,8 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
       return transferRange(plane, order.range, order.to)
     case "NodeJoin":
       return joinNode(plane, order.node)
+    case "NodeDrain":
+      return drainNode(plane, order.node)
     case "NodeRemove":
       return removeNode(plane, order.node)
     case "Refresh":

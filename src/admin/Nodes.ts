@@ -1,6 +1,6 @@
 import { Effect } from "effect"
-import { directoryAsJson, type NodeRecord } from "../server/directory.ts"
-import type { NodeId, RangeDescriptor } from "../types.ts"
+import { directoryAsJson, type NodeRecord, type NodeState } from "../server/directory.ts"
+import type { NodeId, RangeDescriptor, RangeId } from "../types.ts"
 import { invalid, nodeKey, type Snapshot } from "./Meta.ts"
 import { liveNodes, type Plane, rangesOf, refreshAll } from "./Plane.ts"
 import { type Candidate, loadsOf, placeVoters } from "./placement.ts"
@@ -66,6 +66,90 @@ export function votersWithout(
   return placeVoters({ candidates, loads, keep, present: [], count: voters.length })
 }
 
+/** What becomes of a range when a node is to hold nothing of it. */
+interface Departure {
+  readonly id: RangeId
+  readonly wanted: ReadonlyArray<NodeId>
+  readonly heirs: ReadonlyArray<NodeId>
+  /** There is no other node to take the replica: it goes, and the range has one fewer. */
+  readonly isFewer: boolean
+}
+
+/** Of each range that the node holds a replica of. Refused where it has the only one, and nobody could take it. */
+const departuresFrom = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId) {
+  const candidates = (yield* liveNodes(plane)).filter(({ node }) => node !== leaving)
+  const descriptors = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
+  const loads = loadsOf(descriptors)
+  const held = descriptors.filter(({ replicas }) => replicas.some(({ node }) => node === leaving))
+  const departures = held.map((descriptor): Departure => {
+    const wanted = votersWithout(descriptor, { leaving, candidates, loads })
+    for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
+    const heirs = wanted.filter((node) => !votersOf(descriptor).includes(node))
+    const isFewer = wanted.length < votersOf(descriptor).length
+    return { id: descriptor.id, wanted, heirs, isFewer }
+  })
+  const stuck = departures.find(({ wanted }) => wanted.length === 0)
+  if (stuck === undefined) return departures
+  return yield* invalid(
+    `n${leaving} has the only replica of range ${stuck.id}, and no other node is up to take it: start one first`,
+  )
+})
+
+function depart(plane: Plane, leaving: NodeId, { id, heirs }: Departure) {
+  return reshape(plane, id, (voters) => [
+    ...voters.filter((node) => node !== leaving && !heirs.includes(node)),
+    ...heirs,
+  ])
+}
+
+const recordOf = Effect.fnUntraced(function* (plane: Plane, node: NodeId) {
+  const { directory } = yield* plane.meta.read
+  const record = directory.nodes.find(({ id }) => id === node)
+  return record ?? (yield* invalid(`there is no node n${node}`))
+})
+
+/** Has every node know that this one is to go on in another state; a record that is further already stays. */
+const mark = Effect.fnUntraced(function* (plane: Plane, node: NodeId, next: NodeState) {
+  yield* plane.meta.changeNode(node, (present) =>
+    order.indexOf(present.state) >= order.indexOf(next) ? undefined : { ...present, state: next },
+  )
+  yield* refreshAll(plane)
+})
+
+const order: ReadonlyArray<NodeState> = ["member", "draining", "leaving", "removed"]
+
+/**
+ * Has a node hold nothing, and stay: its record says `draining`, so that it is given nothing new; its replicas move to other nodes, and its slots of eventual namespaces. Refused where a
+ * range would have a replica fewer: that is for a removal. Given again it goes on from where it is, and takes what has come meanwhile.
+ */
+export const drainNode = Effect.fnUntraced(function* (plane: Plane, node: NodeId) {
+  let { state } = yield* recordOf(plane, node)
+  if (state === "removed") return yield* invalid(`n${node} was removed from the cluster`)
+  if (state === "leaving") return yield* invalid(`n${node} is being removed`)
+  let moved = 0
+  for (;;) {
+    const departures = yield* departuresFrom(plane, node)
+    const fewer = departures.find(({ isFewer }) => isFewer)
+    if (fewer !== undefined) {
+      return yield* invalid(
+        `n${node} holds a replica of range ${fewer.id} that no other node is up to take: let one join first; a removal (kvorum node remove n${node}) would leave the range with fewer`,
+      )
+    }
+    if (state === "member") {
+      yield* mark(plane, node, "draining")
+      state = "draining"
+      continue
+    }
+    if (departures.length === 0) break
+    for (const departure of departures) {
+      yield* depart(plane, node, departure)
+      moved++
+    }
+  }
+  yield* leaveRing(plane, node)
+  return { moved }
+})
+
 /**
  * Takes a node out for good: its record says `leaving`, so that it is given nothing new; its replicas move to other nodes, or go where there is none to take them, and its slots of
  * eventual namespaces, if it is up; then its record says `removed`, after which every
@@ -73,56 +157,27 @@ export function votersWithout(
  * replicas that moved, and the ranges that have one fewer.
  */
 export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId) {
-  const { directory } = yield* plane.meta.read
-  const record = directory.nodes.find(({ id }) => id === leaving)
-  if (record === undefined) return yield* invalid(`there is no node n${leaving}`)
+  let { state } = yield* recordOf(plane, leaving)
   let moved = 0
   let fewer = 0
-  let { state } = record
-  const mark = Effect.fnUntraced(function* (next: "leaving" | "removed") {
-    yield* plane.meta.changeNode(leaving, (present) =>
-      present.state === "removed" || present.state === next
-        ? undefined
-        : { ...present, state: next },
-    )
-    state = next
-    yield* refreshAll(plane)
-  })
   for (;;) {
-    const candidates = (yield* liveNodes(plane)).filter(({ node }) => node !== leaving)
-    const descriptors = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
-    const loads = loadsOf(descriptors)
-    const held = descriptors.filter(({ replicas }) => replicas.some(({ node }) => node === leaving))
-    if (held.length === 0 && state !== "member") {
+    const departures = yield* departuresFrom(plane, leaving)
+    if (departures.length === 0 && (state === "leaving" || state === "removed")) {
       if (state === "removed") break
       yield* leaveRing(plane, leaving)
-      yield* mark("removed")
+      yield* mark(plane, leaving, "removed")
+      state = "removed"
       // Another order may have brought a replica there before nodes knew that it leaves: once more.
       continue
     }
-    const plans = held.map((descriptor) => {
-      const wanted = votersWithout(descriptor, { leaving, candidates, loads })
-      for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
-      const heirs = wanted.filter((node) => !votersOf(descriptor).includes(node))
-      const isFewer = wanted.length < votersOf(descriptor).length
-      return { id: descriptor.id, wanted, heirs, isFewer }
-    })
-    const stuck = plans.find(({ wanted }) => wanted.length === 0)
-    if (stuck !== undefined) {
-      return yield* invalid(
-        `n${leaving} has the only replica of range ${stuck.id}, and no other node is up to take it: start one first`,
-      )
-    }
-    if (state === "member") {
-      yield* mark("leaving")
+    if (state === "member" || state === "draining") {
+      yield* mark(plane, leaving, "leaving")
+      state = "leaving"
       continue
     }
-    for (const { id, heirs, isFewer } of plans) {
-      yield* reshape(plane, id, (voters) => [
-        ...voters.filter((node) => node !== leaving && !heirs.includes(node)),
-        ...heirs,
-      ])
-      if (isFewer) fewer++
+    for (const departure of departures) {
+      yield* depart(plane, leaving, departure)
+      if (departure.isFewer) fewer++
       else moved++
     }
   }

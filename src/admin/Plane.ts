@@ -50,7 +50,7 @@ export const rangeOf = Effect.fnUntraced(function* (plane: Plane, id: RangeId) {
 /** A node that was not removed, and whether it answers now. */
 export interface Member extends Candidate {
   readonly isUp: boolean
-  /** Its removal was ordered. */
+  /** It is to be given nothing: it is being drained, or removed. */
   readonly isLeaving: boolean
 }
 
@@ -62,7 +62,7 @@ export const membersOf = Effect.fnUntraced(function* ({ client, meta }: Plane) {
   return directory.nodes
     .filter(({ state }) => state !== "removed")
     .map(({ id, host, state }): Member => {
-      return { node: id, host, isUp: answering.has(id), isLeaving: state === "leaving" }
+      return { node: id, host, isUp: answering.has(id), isLeaving: state !== "member" }
     })
 })
 

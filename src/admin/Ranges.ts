@@ -80,6 +80,7 @@ const requireLive = Effect.fnUntraced(function* (plane: Plane, node: NodeId) {
   const record = plane.control.directory().nodes.find(({ id }) => id === node)
   if (record === undefined) return yield* invalid(`there is no node n${node}`)
   if (record.state === "removed") return yield* invalid(`n${node} was removed from the cluster`)
+  if (record.state === "draining") return yield* invalid(`n${node} is drained: it takes no replica`)
   if (record.state === "leaving") return yield* invalid(`n${node} is being removed`)
   return yield* invalid(`n${node} does not answer: start it first`)
 })

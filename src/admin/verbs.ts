@@ -61,6 +61,7 @@ export type Order =
   | { readonly _tag: "RemoveReplica"; readonly range: RangeId; readonly on: NodeId }
   | { readonly _tag: "Transfer"; readonly range: RangeId; readonly to: NodeId }
   | { readonly _tag: "NodeJoin"; readonly node: NewNode }
+  | { readonly _tag: "NodeDrain"; readonly node: NodeId }
   | { readonly _tag: "NodeRemove"; readonly node: NodeId }
   | { readonly _tag: "Refresh" }
   | { readonly _tag: "RingShow" }
@@ -79,6 +80,7 @@ export const verbs = {
   removeReplica: "range.removeReplica",
   transfer: "range.transfer",
   nodeJoin: "node.join",
+  nodeDrain: "node.drain",
   nodeRemove: "node.remove",
   /** Read the directory now. */
   refresh: "directory.refresh",
@@ -146,6 +148,8 @@ function read(verb: string, fields: Fields): Order {
       const domains = { ...domainOf(fields, "zone"), ...domainOf(fields, "rack") }
       return { _tag: "NodeJoin", node: { incarnation, peer, client, host, ...domains } }
     }
+    case verbs.nodeDrain:
+      return { _tag: "NodeDrain", node: count(fields, "node") }
     case verbs.nodeRemove:
       return { _tag: "NodeRemove", node: count(fields, "node") }
     case verbs.refresh:

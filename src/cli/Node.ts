@@ -79,10 +79,36 @@ const remove = Command.make(
   Command.withExamples([{ command: "kvorum node remove n4", description: "data first" }]),
 )
 
+const drain = Command.make(
+  "drain",
+  {
+    node: Argument.String("node").pipe(
+      Argument.withDescription("The node that is to be empty: n2"),
+    ),
+    json: Flags.json,
+    ...Flags.cluster,
+  },
+  Effect.fnUntraced(function* (options) {
+    const node = yield* nodeOf("node", options.node)
+    const result = yield* order(options, "node.drain", { node })
+    if (options.json) return yield* printJson(result)
+    yield* note(
+      `${nodeName(node)} is empty, ${result.moved} replicas were moved away: it stays in the cluster and is given nothing; kvorum node remove ${nodeName(node)} takes it out`,
+    )
+  }),
+).pipe(
+  Command.withShortDescription("Empty a node before it is taken out"),
+  Command.withDescription(
+    "Moves every replica of the node to other nodes, and its slots of eventual namespaces, and has it given nothing new. Data stays available meanwhile, with as many copies as before: where no other node " +
+      "could take one, it is refused. The node stays in the cluster, answers and forwards, until kvorum node remove.",
+  ),
+  Command.withExamples([{ command: "kvorum node drain n2", description: "then node remove n2" }]),
+)
+
 export const node = Command.make("node").pipe(
-  Command.withShortDescription("List and remove nodes"),
+  Command.withShortDescription("List, drain and remove nodes"),
   Command.withDescription(
     "Nodes join with `kvorum serve --join HOST:PORT --data DIR`, and leave with `kvorum node remove`.",
   ),
-  Command.withSubcommands([list, remove]),
+  Command.withSubcommands([list, drain, remove]),
 )

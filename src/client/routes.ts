@@ -1,5 +1,5 @@
 import { assert } from "../lib/assert.ts"
-import { compareBytes } from "../lib/bytes.ts"
+import { compareBytes, equalBytes } from "../lib/bytes.ts"
 import type {
   MonotonicMs,
   NodeId,
@@ -10,6 +10,9 @@ import type {
   Version,
 } from "../types.ts"
 import type { RangeReport } from "../wire/answers.ts"
+
+/** Sets of replicas that are remembered; beyond, they are remembered anew. */
+const placesMax = 4096
 
 /** What the client believes of one interval of positions. */
 export interface Route {
@@ -35,6 +38,9 @@ export interface Route {
  */
 export class RoutingTable {
   private readonly routes: Array<Route> = []
+  /** Of each route's start the first six bytes as a number: nearly all of a search is done in these, which lie side by side. */
+  private heads = new Float64Array(16)
+  private readonly places = new Map<string, RangeDescriptor["replicas"]>()
   private readonly byRange = new Map<RangeId, Route>()
 
   get all(): ReadonlyArray<Route> {
@@ -51,12 +57,17 @@ export class RoutingTable {
 
   /** Intervals that start at or before `position`. */
   private startsUpTo(position: Position): number {
-    const { routes } = this
+    const { routes, heads } = this
+    const head = headOf(position)
     let low = 0
     let high = routes.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (compareBytes((routes[middle] as Route).descriptor.start, position) <= 0) low = middle + 1
+      const other = heads[middle] as number
+      const isUpTo =
+        other < head ||
+        (other === head && compareBytes((routes[middle] as Route).descriptor.start, position) <= 0)
+      if (isUpTo) low = middle + 1
       else high = middle
     }
     return low
@@ -99,13 +110,31 @@ export class RoutingTable {
     for (const route of overlapping) this.remove(route)
     if (own !== undefined && !overlapping.includes(own)) this.remove(own)
     this.insert({
-      descriptor,
+      descriptor: this.shared(descriptor),
       leader: isMember ? leader : undefined,
       leaderTerm: isMember ? (own?.leaderTerm ?? 0) : 0,
       rangeTime: latest?.rangeTime ?? 0,
       rangeTimeAt: latest?.rangeTimeAt ?? 0,
     })
     return true
+  }
+
+  /** With the very arrays that other routes have for the same places and for the same end: halves of a split have both in common, and there may be very many. */
+  private shared(descriptor: RangeDescriptor): RangeDescriptor {
+    const name = descriptor.replicas
+      .map(({ node, replica, role }) => `${node}/${replica}${role}`)
+      .join()
+    let replicas = this.places.get(name)
+    if (replicas === undefined) {
+      if (this.places.size >= placesMax) this.places.clear()
+      replicas = descriptor.replicas
+      this.places.set(name, replicas)
+    }
+    const place = this.startsUpTo(descriptor.start)
+    const before = this.routes[place - 1]?.descriptor.end
+    const after = this.routes[place]?.descriptor.start
+    const start = sameOf(descriptor.start, before)
+    return { ...descriptor, replicas, start, end: sameOf(descriptor.end, after) }
   }
 
   /** They follow each other, and only the first one can start before the descriptor does. */
@@ -126,6 +155,7 @@ export class RoutingTable {
   private remove(route: Route): void {
     const index = this.startsUpTo(route.descriptor.start) - 1
     assert(this.routes[index] === route, () => `range ${route.descriptor.id} is in its place`)
+    this.heads.copyWithin(index, index + 1, this.routes.length)
     this.routes.splice(index, 1)
     this.byRange.delete(route.descriptor.id)
   }
@@ -134,9 +164,28 @@ export class RoutingTable {
     const index = this.startsUpTo(route.descriptor.start)
     assertApart(this.routes[index - 1], route)
     assertApart(route, this.routes[index])
+    if (this.routes.length === this.heads.length) {
+      const larger = new Float64Array(2 * this.heads.length)
+      larger.set(this.heads)
+      this.heads = larger
+    }
+    this.heads.copyWithin(index + 1, index, this.routes.length)
+    this.heads[index] = headOf(route.descriptor.start)
     this.routes.splice(index, 0, route)
     this.byRange.set(route.descriptor.id, route)
   }
+}
+
+function sameOf(position: Position, known: Position | undefined): Position {
+  return known !== undefined && equalBytes(known, position) ? known : position
+}
+
+/** The first six bytes, with zeros for those that are not there: of two positions the lesser never has the larger one. */
+function headOf(position: Position): number {
+  let head = 0
+  for (let i = 0; i < 6; i++)
+    head = head * 256 + (i < position.length ? (position[i] as number) : 0)
+  return head
 }
 
 /** A node that answered as leader leads, unless a later term is known. */

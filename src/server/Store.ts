@@ -5,6 +5,7 @@ import { DiskError, StorageCorruption } from "../disk/disk.ts"
 import { Prng } from "../lib/prng.ts"
 import type { NodeId } from "../types.ts"
 import { bootstrapDescriptors } from "./bootstrap.ts"
+import type { Directory } from "./directory.ts"
 import { Identity, IdentityMismatch } from "./Identity.ts"
 import { JobWorker } from "./JobWorker.ts"
 import { NodeControl } from "./NodeControl.ts"
@@ -264,7 +265,8 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
     namespaces: () => control.known.namespaces,
     nodes: () => control.known.nodes(),
     status: () => ({
-      ...{ id: node, pid: process.pid, state: stateOf(loop), addresses },
+      ...{ id: node, pid: process.pid, addresses },
+      state: stateOf(loop, control.directory()),
       eventual: {
         ...loop.eventual.status(),
         latencies: driver.requestLatencies.figures(),
@@ -288,13 +290,14 @@ const diskIsFull =
   "the disk is full: puts are refused, and replicas here fall behind, until space is freed there"
 const diskHasRoom = "the disk has room again: puts are taken"
 
-/** "ready" when there is room on the disk, and every replica here knows a leader. */
-function stateOf(loop: StoreLoop): string {
+/** "ready" when there is room on the disk, every replica here knows a leader, and the node is to stay. */
+function stateOf(loop: StoreLoop, { nodes }: Directory): string {
   if (loop.storage.isFull) return "disk full"
   for (const replica of loop.replicas.values()) {
     if (replica.leaderNode === undefined) return "electing"
   }
-  return "ready"
+  const state = nodes.find(({ id }) => id === loop.node)?.state
+  return state === "draining" || state === "leaving" ? state : "ready"
 }
 
 /** The store of a node: directory, loop, worker thread and peer transport, from the lock to the last turn. */

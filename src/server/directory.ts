@@ -40,11 +40,14 @@ export interface NodeRecord {
   readonly zone?: string
   readonly rack?: string
   /**
-   * `leaving`: its removal was ordered, so that it is given nothing new; it serves what it holds until others hold all of it. `removed` is final: the id and the incarnation are refused
+   * `draining`: it is to hold nothing, and stays; it is given nothing new. `leaving`: its removal was ordered, so that it is given nothing new; it serves what it holds until others hold all of it. `removed` is final: the id and the incarnation are refused
    * for ever.
    */
-  readonly state: "member" | "leaving" | "removed"
+  readonly state: NodeState
 }
+
+export type NodeState = "member" | "draining" | "leaving" | "removed"
+const nodeStates: ReadonlyArray<unknown> = ["member", "draining", "leaving", "removed"]
 
 export type NamespaceRecord = StrongNamespace | EventualNamespaceRecord
 
@@ -279,12 +282,12 @@ export function nodeOf(record: JsonRecord): NodeRecord | undefined {
   if (!isCount(id) || typeof incarnation !== "string") return undefined
   if (typeof peer !== "string" || typeof client !== "string" || typeof host !== "string")
     return undefined
-  if (state !== "member" && state !== "leaving" && state !== "removed") return undefined
+  if (!nodeStates.includes(state)) return undefined
   const domains = {
     ...(typeof zone === "string" ? { zone } : {}),
     ...(typeof rack === "string" ? { rack } : {}),
   }
-  return { id, incarnation, peer, client, host, ...domains, state }
+  return { id, incarnation, peer, client, host, ...domains, state: state as NodeState }
 }
 
 export const levelNames: ReadonlyArray<Level> = ["one", "quorum", "all", "localQuorum"]

@@ -20,7 +20,7 @@ interface RoutesRow {
 
 const many = 100_000
 
-/** A table of many ranges of three replicas each, and lookups of random positions in it. */
+/** A table of many ranges as splits make them, a thousand families that have their replicas in common, heard of from the last to the first; and lookups of random positions in it. */
 export function benchRoutes(ranges = many): RoutesRow {
   Bun.gc(true)
   const before = process.memoryUsage()
@@ -28,14 +28,20 @@ export function benchRoutes(ranges = many): RoutesRow {
   const startOf = (i: number): Position => {
     const position = new Uint8Array(8)
     position.set(namespaceStart(1))
-    new DataView(position.buffer).setUint32(4, Math.floor((i / ranges) * 2 ** 32))
+    const rest = Math.floor((i / ranges) * 2 ** 32)
+    for (let byte = 0; byte < 4; byte++) position[4 + byte] = rest >>> (24 - 8 * byte)
     return position
   }
-  for (let i = 0; i < ranges; i++) {
+  for (let i = ranges - 1; i >= 0; i--) {
+    const family = Math.floor((i / ranges) * 1000)
     const descriptor: RangeDescriptor = {
       ...{ id: i + 1, namespace: 1, boundsVersion: 1, membersVersion: 1 },
       ...{ start: startOf(i), end: i + 1 < ranges ? startOf(i + 1) : namespaceStart(2) },
-      replicas: [1, 2, 3].map((k) => ({ node: ((i + k) % 100) + 1, replica: k, role: "voter" })),
+      replicas: [1, 2, 3].map((k) => ({
+        node: ((family + k) % 100) + 1,
+        replica: 3 * family + k,
+        role: "voter",
+      })),
     }
     table.learn(descriptor)
   }

@@ -299,12 +299,13 @@ function merged(
   const entries = taken.map(({ key, state }): EventualEntry => {
     return { key: key.slice(), siblings: siblingsIn(state), context: contextOf(state, key) }
   })
-  const parts = given.map(({ node, slots }): ScanPart => {
-    return {
-      node,
-      slots: countOf(slots),
-      entries: taken.filter((each) => each.node === node).length,
-    }
+  // A node may have been asked twice: for its own slots, and for those of one that failed.
+  const slotsOfNode = new Map<NodeId, number>()
+  for (const { node, slots } of given) {
+    slotsOfNode.set(node, (slotsOfNode.get(node) ?? 0) + countOf(slots))
+  }
+  const parts = [...slotsOfNode].map(([node, slots]): ScanPart => {
+    return { node, slots, entries: taken.filter((each) => each.node === node).length }
   })
   return { entries, cursor: last === undefined ? undefined : cursorOf(last), parts }
 }
