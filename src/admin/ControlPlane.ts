@@ -12,6 +12,7 @@ import { createNamespace, deleteNamespace, listNamespaces } from "./Namespaces.t
 import { drainNode, joinNode, removeNode } from "./Nodes.ts"
 import type { Plane } from "./Plane.ts"
 import { addReplica, moveReplica, removeReplica, splitRange, transferRange } from "./Ranges.ts"
+import { rebalance } from "./Rebalancing.ts"
 import { removeStrayReplicas, replaceOddReplicas } from "./Replacing.ts"
 import { stepRing } from "./RingKeeping.ts"
 import { ringShown } from "./ringShown.ts"
@@ -185,6 +186,8 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
       return transferRange(plane, order.range, order.to)
     case "NodeJoin":
       return joinNode(plane, order.node)
+    case "Rebalance":
+      return rebalance(plane, order.dryRun)
     case "NodeDrain":
       return drainNode(plane, order.node)
     case "NodeRemove":

@@ -1,4 +1,4 @@
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { toHex } from "../lib/bytes.ts"
 import { metaRange } from "../server/bootstrap.ts"
 import { containsPosition, rangeAsJson } from "../server/directory.ts"
@@ -151,8 +151,24 @@ export const transferRange = Effect.fnUntraced(function* (
       `range ${range} has no voter on n${to}: it has ${named(votersOf(descriptor))}`,
     )
   }
-  const changed = yield* plane.client.changeRange(range, { _tag: "Transfer", to })
+  const changed = yield* handOver(plane, range, to)
   return done(changed.descriptor)
+})
+
+/** A voter that has just come, or whose node is busy, may not have been heard of for a moment: that is waited for a while, and then refused. */
+const patienceMs = 5000
+
+const handOver = Effect.fnUntraced(function* (plane: Plane, range: RangeId, to: NodeId) {
+  const beganMs = yield* Clock.currentTimeMillis
+  for (;;) {
+    const ordered = plane.client.changeRange(range, { _tag: "Transfer", to })
+    const changed = yield* Effect.catchTag(ordered, "InvalidRequest", (error) =>
+      Effect.flatMap(Clock.currentTimeMillis, (nowMs) =>
+        nowMs - beganMs < patienceMs ? Effect.as(pause, undefined) : Effect.fail(error),
+      ),
+    )
+    if (changed !== undefined) return changed
+  }
 })
 
 function named(nodes: ReadonlyArray<NodeId>): string {

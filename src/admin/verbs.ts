@@ -63,6 +63,7 @@ export type Order =
   | { readonly _tag: "NodeJoin"; readonly node: NewNode }
   | { readonly _tag: "NodeDrain"; readonly node: NodeId }
   | { readonly _tag: "NodeRemove"; readonly node: NodeId }
+  | { readonly _tag: "Rebalance"; readonly dryRun: boolean }
   | { readonly _tag: "Refresh" }
   | { readonly _tag: "RingShow" }
   | { readonly _tag: "RingReport" }
@@ -82,6 +83,7 @@ export const verbs = {
   nodeJoin: "node.join",
   nodeDrain: "node.drain",
   nodeRemove: "node.remove",
+  rebalance: "cluster.rebalance",
   /** Read the directory now. */
   refresh: "directory.refresh",
   ringShow: "ring.show",
@@ -152,6 +154,8 @@ function read(verb: string, fields: Fields): Order {
       return { _tag: "NodeDrain", node: count(fields, "node") }
     case verbs.nodeRemove:
       return { _tag: "NodeRemove", node: count(fields, "node") }
+    case verbs.rebalance:
+      return { _tag: "Rebalance", dryRun: fields.dryRun === true }
     case verbs.refresh:
       return { _tag: "Refresh" }
     case verbs.ringShow:

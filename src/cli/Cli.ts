@@ -13,6 +13,7 @@ import { node } from "./Node.ts"
 import { put } from "./Put.ts"
 import { range } from "./Range.ts"
 import { ranges } from "./Ranges.ts"
+import { rebalance } from "./Rebalance.ts"
 import { recoverCommand } from "./Recover.ts"
 import { remove } from "./Remove.ts"
 import { ring } from "./Ring.ts"
@@ -66,6 +67,7 @@ export const command = Command.make("kvorum").pipe(
     ranges,
     range,
     ring,
+    rebalance,
     bench,
     doctor,
     recoverCommand,

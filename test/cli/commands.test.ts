@@ -187,6 +187,8 @@ describe.concurrent("orders", () => {
           ["range remove-replica 4 --on 1", "range.removeReplica", { range: 4, on: 1 }, ""],
           ["range transfer 4 --to n2", "range.transfer", { range: 4, to: 2 }, ""],
           ["node drain n4", "node.drain", { node: 4 }, ""],
+          ["rebalance", "cluster.rebalance", { dryRun: false }, ""],
+          ["rebalance --dry-run", "cluster.rebalance", { dryRun: true }, ""],
           ["node remove n4", "node.remove", { node: 4 }, ""],
         ]
         for (const [words, verb, args, stdout] of cases) {

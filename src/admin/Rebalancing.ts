@@ -1,0 +1,72 @@
+import { Effect } from "effect"
+import type { KvorumError } from "../Errors.ts"
+import {
+  type BalancedNode,
+  type BalancedRange,
+  planBalance,
+  type Step,
+} from "../topology/balance.ts"
+import { invalid } from "./Meta.ts"
+import { membersOf, type Plane, rangesOf } from "./Plane.ts"
+import { reshape } from "./Reshape.ts"
+import { votersOf } from "./reshaping.ts"
+
+/** Replicas that are copied at a time: each costs its source and its target a stream of the range's data. */
+const atOnce = 2
+
+/**
+ * Moves replicas and leaders until every node carries about its share, counted in ranges, and every range is spread over as many failure domains as there are (topology/balance.ts).
+ * With `dryRun` it says what it would begin with, and does nothing. Nodes that do not answer are given nothing, and so are those that are drained or removed. A plan at a time:
+ * given again after a crash anywhere, it goes on from what there is then.
+ */
+export const rebalance = Effect.fnUntraced(function* (plane: Plane, dryRun: boolean) {
+  let moved = 0
+  let transferred = 0
+  for (;;) {
+    const steps = yield* nextSteps(plane)
+    if (dryRun) return { moved, transferred, steps }
+    if (steps.length === 0) return { moved, transferred, steps }
+    const before = moved + transferred
+    yield* Effect.forEach(
+      steps,
+      Effect.fnUntraced(function* (step: Step) {
+        const isDone = yield* carryOut(plane, step)
+        if (!isDone) return
+        if (step._tag === "Move") moved++
+        else transferred++
+      }),
+      { concurrency: atOnce, discard: true },
+    )
+    if (moved + transferred > before) continue
+    const [{ range }] = steps as [Step]
+    return yield* invalid(
+      `range ${range} could not be changed as planned: a node of it may be down; what was moved before stays`,
+    )
+  }
+})
+
+const nextSteps = Effect.fnUntraced(function* (plane: Plane) {
+  const records = new Map((yield* plane.meta.read).directory.nodes.map((each) => [each.id, each]))
+  const nodes = (yield* membersOf(plane)).map(({ node, host, isUp, isLeaving }): BalancedNode => {
+    const { zone = "", rack = "" } = records.get(node) ?? {}
+    return { node, zone, rack, host, capacity: 1, takes: isUp && !isLeaving }
+  })
+  const ranges = (yield* rangesOf(plane)).map(({ descriptor, leader }): BalancedRange => {
+    return { id: descriptor.id, replicas: votersOf(descriptor), leader, weight: 1 }
+  })
+  return planBalance(nodes, ranges)
+})
+
+/** False where the range was another by then: the next plan sees it. */
+function carryOut(plane: Plane, step: Step): Effect.Effect<boolean> {
+  const { range, from, to } = step
+  const done: Effect.Effect<unknown, KvorumError> =
+    step._tag === "Lead"
+      ? plane.client.changeRange(range, { _tag: "Transfer", to }, { deadlineMs: 5000 })
+      : reshape(plane, range, (voters) =>
+          voters.includes(from) && !voters.includes(to)
+            ? [...voters.filter((node) => node !== from), to]
+            : voters,
+        )
+  return Effect.match(done, { onSuccess: () => true, onFailure: () => false })
+}
