@@ -204,7 +204,7 @@ for (const failure of failures) {
       ])
       await isUp(failing)
       const acknowledged = await asClient(portBase, fill("key", failure))
-      await until("the node ends", () => failing.child.exitCode !== null, 10_000)
+      await until("the node ends", () => failing.child.exitCode !== null, 60_000)
       expect(failing.child.exitCode).toBe(1)
       await failing.stderr.done
       const lines = failing.stderr.text.split("\n").filter((line) => line.startsWith("kvorum:"))
