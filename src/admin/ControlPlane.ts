@@ -10,12 +10,15 @@ import { mergeRanges } from "./Merging.ts"
 import { Meta } from "./Meta.ts"
 import { createNamespace, deleteNamespace, listNamespaces } from "./Namespaces.ts"
 import { drainNode, joinNode, removeNode } from "./Nodes.ts"
+import { nodesShown } from "./nodesShown.ts"
 import type { Plane } from "./Plane.ts"
-import { addReplica, moveReplica, removeReplica, splitRange, transferRange } from "./Ranges.ts"
+import { addReplica, moveReplica, removeReplica, splitByOrder, transferRange } from "./Ranges.ts"
 import { rebalance } from "./Rebalancing.ts"
 import { removeStrayReplicas, replaceOddReplicas } from "./Replacing.ts"
+import { nodeReport } from "./Reports.ts"
 import { stepRing } from "./RingKeeping.ts"
 import { ringShown } from "./ringShown.ts"
+import { type TendingPolicy, tend, tendingDefaults } from "./Tending.ts"
 import { type Order, parseOrder } from "./verbs.ts"
 
 /**
@@ -37,8 +40,9 @@ import { type Order, parseOrder } from "./verbs.ts"
  * - An id of a node, namespace, range or replica is given out once; one that a crash made useless is lost.
  * - Data does not depend on any of this: with the meta group out of reach reads and writes go on, and only orders wait.
  *
- * Left out: a queue of orders that outlives its client (an order whose deadline passes says how far it came, and is given again), and moving data by load,
- * which is the autoscaler's.
+ * What needs no order, such as cuts of ranges that have grown, is in Tending.ts.
+ *
+ * Left out: a queue of orders that outlives its client (an order whose deadline passes says how far it came, and is given again).
  */
 const everyMs = 1000
 /** While there is no ring yet, with which founding ends: somebody waits. */
@@ -54,9 +58,12 @@ const ringEveryMs = 1000
 export const layer = (options: {
   /** `host:port` of native doors, besides those that the node knows already. */
   readonly contacts: ReadonlyArray<string>
-}) => Layer.effectDiscard(make(options.contacts))
+  /** What the cluster sees to by itself; "none" = nothing but orders moves, cuts or merges ranges. Default: Tending.ts. */
+  readonly tending?: TendingPolicy | "none" | undefined
+}) => Layer.effectDiscard(make(options))
 
-const make = Effect.fnUntraced(function* (contacts: ReadonlyArray<string>) {
+const make = Effect.fnUntraced(function* (options: Parameters<typeof layer>[0]) {
+  const { contacts, tending = tendingDefaults } = options
   const control = yield* Control
   const { self, founders, directory } = control
   const known = [...founders, ...directory().nodes].map((node) => node.client)
@@ -103,6 +110,7 @@ const make = Effect.fnUntraced(function* (contacts: ReadonlyArray<string>) {
     Effect.tapCause((cause) => Effect.logError("the ring is no longer kept", cause)),
     Effect.forkScoped,
   )
+  if (tending !== "none") yield* Effect.forkScoped(tend(plane, tending))
   const run = yield* FiberSet.makeRuntime<never, void, never>()
   let underWay = 0
   yield* Effect.acquireRelease(
@@ -171,7 +179,7 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
     case "NamespaceDelete":
       return deleteNamespace(plane, order.name)
     case "RangeSplit":
-      return splitRange(plane, order.range, order.at)
+      return splitByOrder(plane, order.range, order.at)
     case "RangeIsolate":
       return isolateTag(plane, order.namespace, order.prefix)
     case "RangeMerge":
@@ -194,6 +202,10 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
       return removeNode(plane, order.node)
     case "Refresh":
       return Effect.as(plane.refresh, {})
+    case "NodeList":
+      return nodesShown(plane)
+    case "NodeReport":
+      return Effect.sync(() => nodeReport(plane.control))
     case "RingShow":
       return Effect.map(plane.meta.read, ({ directory }) => ringShown(directory))
     case "RingReport":

@@ -5,7 +5,7 @@ import { namespaceStart, positionIn, slotStart } from "../lib/position.ts"
 import { hashTag, slotCount, slotOf } from "../lib/slot.ts"
 import { containsPosition, rangeAsJson, type StrongNamespace } from "../server/directory.ts"
 import type { Key, Position } from "../types.ts"
-import { invalid } from "./Meta.ts"
+import { boundaryKey, invalid } from "./Meta.ts"
 import { type Plane, rangesOf } from "./Plane.ts"
 import { cutAtAll } from "./Ranges.ts"
 
@@ -29,10 +29,9 @@ export const isolateTag = Effect.fnUntraced(function* (plane: Plane, name: strin
   const { id } = namespace
   const isEdge = (at: Position) =>
     compareBytes(at, namespaceStart(id)) <= 0 || compareBytes(at, namespaceStart(id + 1)) >= 0
-  yield* cutAtAll(
-    plane,
-    [start, end].filter((at) => !isEdge(at)),
-  )
+  const cuts = [start, end].filter((at) => !isEdge(at))
+  yield* cutAtAll(plane, cuts)
+  for (const at of cuts) yield* plane.meta.create(boundaryKey(at), "ordered")
   const ranges = yield* rangesOf(plane)
   const found = ranges.find(({ descriptor }) => containsPosition(descriptor, start))
   if (found === undefined) return yield* invalid(`no node that is up knows the range of ${name}`)

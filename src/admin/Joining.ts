@@ -5,7 +5,7 @@ import { DirectoryInUse } from "../disk/DirectoryLock.ts"
 import { directoryFromJson } from "../server/directory.ts"
 import { keepDirectory } from "../server/directoryCache.ts"
 import { Identity, IdentityMismatch, readIdentity } from "../server/Identity.ts"
-import { type Address, NodeFailed } from "../server/Store.ts"
+import { type Address, NodeFailed, type NodeStanding } from "../server/Store.ts"
 import type { NodeId } from "../types.ts"
 import { verbs } from "./verbs.ts"
 
@@ -21,9 +21,7 @@ export interface JoiningOptions {
   /** Where this node is reached. */
   readonly peer: Address
   readonly client: Address
-  /** Names of the failure domains that it is in. */
-  readonly zone?: string
-  readonly rack?: string
+  readonly standing?: NodeStanding
   /** How long to ask for; default a minute. */
   readonly patienceMs?: number
 }
@@ -69,13 +67,8 @@ const ask = Effect.fnUntraced(function* (options: JoiningOptions, incarnation: s
   const { endpoints, peer, client } = options
   const layer = Client.layer({ endpoints, deadlineMs: askMs })
   const context = yield* Effect.mapError(Layer.build(layer), failed)
-  const { zone, rack } = options
-  const domains = {
-    ...(zone === undefined ? {} : { zone }),
-    ...(rack === undefined ? {} : { rack }),
-  }
   const printed = { peer: printAddress(peer), client: printAddress(client), host: peer.host }
-  const address = { ...printed, ...domains }
+  const address = { ...printed, ...options.standing }
   const question = Context.get(context, Client).admin(
     verbs.nodeJoin,
     { incarnation, ...address },

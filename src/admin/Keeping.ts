@@ -119,12 +119,15 @@ function correctOwnRecord(
   const record = directory.nodes.find(({ id }) => id === self.id)
   if (record === undefined || record.incarnation !== self.incarnation) return Effect.void
   if (record.state === "removed") return Effect.void
-  const { peer, client, host, zone, rack } = self
+  const { peer, client, host, zone, rack, capacity } = self
   const domains = {
     ...(zone === undefined ? {} : { zone }),
     ...(rack === undefined ? {} : { rack }),
+    ...(capacity === undefined ? {} : { capacity }),
   }
-  const corrected = { ...record, peer, client, host, ...domains }
+  // Whoever writes this runs.
+  const state = record.state === "joining" ? "member" : record.state
+  const corrected = { ...record, peer, client, host, ...domains, state }
   if (JSON.stringify(corrected) === JSON.stringify(record)) return Effect.void
   const key = nodeKey(self.id)
   return meta.set(key, JSON.stringify(corrected), versions.get(key))

@@ -4,7 +4,7 @@ import { metaRange } from "../server/bootstrap.ts"
 import { rangeAsJson } from "../server/directory.ts"
 import { areTogether } from "../server/merge/state.ts"
 import type { RangeDescriptor, RangeId } from "../types.ts"
-import { invalid } from "./Meta.ts"
+import { boundaryKey, invalid } from "./Meta.ts"
 import { type Plane, pause, rangesOf } from "./Plane.ts"
 import { reshape } from "./Reshape.ts"
 import { votersOf } from "./reshaping.ts"
@@ -45,8 +45,12 @@ export const mergeRanges = Effect.fnUntraced(function* (
           Effect.as(pause, undefined),
         ),
       )
-    if (merged !== undefined) return { descriptor: rangeAsJson(merged.descriptor) }
+    if (merged !== undefined) {
+      yield* plane.meta.remove(boundaryKey(source.start))
+      return { descriptor: rangeAsJson(merged.descriptor) }
+    }
     if (yield* isMerged(plane, target, source)) {
+      yield* plane.meta.remove(boundaryKey(source.start))
       return { descriptor: rangeAsJson(yield* present(plane, target.id)) }
     }
   }

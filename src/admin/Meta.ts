@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import type { ClientShape } from "../client/Client.ts"
 import { InvalidRequest, type KvorumError, Overloaded } from "../Errors.ts"
-import { text } from "../lib/bytes.ts"
+import { text, toHex } from "../lib/bytes.ts"
 import {
   counterOf,
   type Directory,
@@ -10,7 +10,7 @@ import {
   type NodeRecord,
   rangeAsJson,
 } from "../server/directory.ts"
-import type { RangeDescriptor, Version } from "../types.ts"
+import type { Position, RangeDescriptor, Version } from "../types.ts"
 
 /** The directory as it is now, with what it takes to change a record of it only if nobody else did. */
 export interface Snapshot {
@@ -171,6 +171,11 @@ export function namespaceKey(name: string): string {
 
 export function rangeKey(id: number): string {
   return `range/${id}`
+}
+
+/** A cut that somebody has ordered, which stays until somebody orders a merge. */
+export function boundaryKey(position: Position): string {
+  return `boundary/${toHex(position)}`
 }
 
 export function rangeValue(descriptor: RangeDescriptor): string {

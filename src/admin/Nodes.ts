@@ -31,7 +31,7 @@ export const joinNode = Effect.fnUntraced(function* (plane: Plane, asking: NewNo
     )
   }
   const id = yield* plane.meta.nextId("node")
-  const record: NodeRecord = { id, ...asking, state: "member" }
+  const record: NodeRecord = { id, ...asking, state: "joining" }
   yield* plane.meta.create(nodeKey(id), JSON.stringify(record))
   const first = firstOf(yield* plane.meta.read, asking.incarnation) ?? id
   if (first !== id) yield* plane.meta.remove(nodeKey(id))
@@ -116,7 +116,7 @@ const mark = Effect.fnUntraced(function* (plane: Plane, node: NodeId, next: Node
   yield* refreshAll(plane)
 })
 
-const order: ReadonlyArray<NodeState> = ["member", "draining", "leaving", "removed"]
+const order: ReadonlyArray<NodeState> = ["joining", "member", "draining", "leaving", "removed"]
 
 /**
  * Has a node hold nothing, and stay: its record says `draining`, so that it is given nothing new; its replicas move to other nodes, and its slots of eventual namespaces. Refused where a
@@ -135,7 +135,7 @@ export const drainNode = Effect.fnUntraced(function* (plane: Plane, node: NodeId
         `n${node} holds a replica of range ${fewer.id} that no other node is up to take: let one join first; a removal (kvorum node remove n${node}) would leave the range with fewer`,
       )
     }
-    if (state === "member") {
+    if (state === "member" || state === "joining") {
       yield* mark(plane, node, "draining")
       state = "draining"
       continue
@@ -170,7 +170,7 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
       // Another order may have brought a replica there before nodes knew that it leaves: once more.
       continue
     }
-    if (state === "member" || state === "draining") {
+    if (state !== "leaving" && state !== "removed") {
       yield* mark(plane, leaving, "leaving")
       state = "leaving"
       continue

@@ -62,7 +62,9 @@ export const membersOf = Effect.fnUntraced(function* ({ client, meta }: Plane) {
   return directory.nodes
     .filter(({ state }) => state !== "removed")
     .map(({ id, host, state }): Member => {
-      return { node: id, host, isUp: answering.has(id), isLeaving: state !== "member" }
+      const isLeaving = state === "draining" || state === "leaving"
+      const isUp = state !== "joining" && answering.has(id)
+      return { node: id, host, isUp, isLeaving }
     })
 })
 

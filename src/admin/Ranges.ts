@@ -4,12 +4,23 @@ import { metaRange } from "../server/bootstrap.ts"
 import { containsPosition, rangeAsJson } from "../server/directory.ts"
 import type { NodeId, Position, RangeDescriptor, RangeId } from "../types.ts"
 import { middleCuts } from "./cuts.ts"
-import { invalid } from "./Meta.ts"
+import { boundaryKey, invalid } from "./Meta.ts"
 import { liveNodes, type Plane, pause, rangeOf, rangesOf } from "./Plane.ts"
 import { reshape, type Wish } from "./Reshape.ts"
 import { votersOf } from "./reshaping.ts"
 
 /** Orders about single ranges. */
+
+/** The same by somebody's order: what is cut so is not merged again by itself. */
+export const splitByOrder = Effect.fnUntraced(function* (
+  plane: Plane,
+  id: RangeId,
+  at: Position | undefined,
+) {
+  const { left, right, boundary } = yield* splitRange(plane, id, at)
+  yield* plane.meta.create(boundaryKey(boundary), "ordered")
+  return { left, right }
+})
 
 /** Cuts a range in two: at a position, or about the middle of its data. Done already counts as done. */
 export const splitRange = Effect.fnUntraced(function* (
@@ -30,7 +41,7 @@ export const splitRange = Effect.fnUntraced(function* (
   if (at !== undefined) {
     const right = ranges.find((range) => toHex(range.descriptor.start) === toHex(at))?.descriptor
     if (right !== undefined && toHex(descriptor.end) === toHex(at)) {
-      return { left: id, right: right.id }
+      return { left: id, right: right.id, boundary: at }
     }
     if (!containsPosition(descriptor, at) || toHex(at) === toHex(descriptor.start)) {
       return yield* invalid(`position ${toHex(at)} is not inside range ${id}`)
@@ -38,8 +49,8 @@ export const splitRange = Effect.fnUntraced(function* (
   }
   const child = yield* plane.meta.nextId("range")
   const { boundsVersion } = descriptor
-  yield* plane.client.changeRange(id, { _tag: "Split", boundsVersion, at, child })
-  return { left: id, right: child }
+  const changed = yield* plane.client.changeRange(id, { _tag: "Split", boundsVersion, at, child })
+  return { left: id, right: child, boundary: at ?? changed.descriptor.end }
 })
 
 /** Splits under way at a time while ranges are cut in bulk. */
@@ -75,13 +86,25 @@ export const cutAtAll = Effect.fnUntraced(function* (plane: Plane, cuts: Readonl
 
 /** A replica on a node that is down would count as a voter that never answers. */
 const requireLive = Effect.fnUntraced(function* (plane: Plane, node: NodeId) {
-  const live = yield* liveNodes(plane)
-  if (live.some((candidate) => candidate.node === node)) return
-  const record = plane.control.directory().nodes.find(({ id }) => id === node)
+  const beganMs = yield* Clock.currentTimeMillis
+  const find = () => plane.control.directory().nodes.find(({ id }) => id === node)
+  for (;;) {
+    const live = yield* liveNodes(plane)
+    if (live.some((candidate) => candidate.node === node)) return
+    // One that was let in a moment ago has yet to say that it runs.
+    const isLate = (yield* Clock.currentTimeMillis) - beganMs >= patienceMs
+    if (find()?.state !== "joining" || isLate) break
+    yield* pause
+    yield* plane.refresh
+  }
+  const record = find()
   if (record === undefined) return yield* invalid(`there is no node n${node}`)
   if (record.state === "removed") return yield* invalid(`n${node} was removed from the cluster`)
   if (record.state === "draining") return yield* invalid(`n${node} is drained: it takes no replica`)
   if (record.state === "leaving") return yield* invalid(`n${node} is being removed`)
+  if (record.state === "joining") {
+    return yield* invalid(`n${node} was let in, and has not run since: start it first`)
+  }
   return yield* invalid(`n${node} does not answer: start it first`)
 })
 

@@ -3,11 +3,15 @@ import type { KvorumError } from "../Errors.ts"
 import {
   type BalancedNode,
   type BalancedRange,
+  type BalanceOptions,
+  balanceDefaults,
   planBalance,
   type Step,
 } from "../topology/balance.ts"
+import { weightsOf } from "../topology/weights.ts"
 import { invalid } from "./Meta.ts"
 import { membersOf, type Plane, rangesOf } from "./Plane.ts"
+import { measuresOf } from "./Reports.ts"
 import { reshape } from "./Reshape.ts"
 import { votersOf } from "./reshaping.ts"
 
@@ -15,7 +19,7 @@ import { votersOf } from "./reshaping.ts"
 const atOnce = 2
 
 /**
- * Moves replicas and leaders until every node carries about its share, counted in ranges, and every range is spread over as many failure domains as there are (topology/balance.ts).
+ * Moves replicas and leaders until every node carries about its share, by bytes, requests and number of ranges (topology/weights.ts), and every range is spread over as many failure domains as there are (topology/balance.ts).
  * With `dryRun` it says what it would begin with, and does nothing. Nodes that do not answer are given nothing, and so are those that are drained or removed. A plan at a time:
  * given again after a crash anywhere, it goes on from what there is then.
  */
@@ -23,21 +27,13 @@ export const rebalance = Effect.fnUntraced(function* (plane: Plane, dryRun: bool
   let moved = 0
   let transferred = 0
   for (;;) {
-    const steps = yield* nextSteps(plane)
+    const steps = yield* nextSteps(plane, balanceDefaults)
     if (dryRun) return { moved, transferred, steps }
     if (steps.length === 0) return { moved, transferred, steps }
-    const before = moved + transferred
-    yield* Effect.forEach(
-      steps,
-      Effect.fnUntraced(function* (step: Step) {
-        const isDone = yield* carryOut(plane, step)
-        if (!isDone) return
-        if (step._tag === "Move") moved++
-        else transferred++
-      }),
-      { concurrency: atOnce, discard: true },
-    )
-    if (moved + transferred > before) continue
+    const done = yield* carryOutAll(plane, steps)
+    moved += done.moved
+    transferred += done.transferred
+    if (done.moved + done.transferred > 0) continue
     const [{ range }] = steps as [Step]
     return yield* invalid(
       `range ${range} could not be changed as planned: a node of it may be down; what was moved before stays`,
@@ -45,16 +41,57 @@ export const rebalance = Effect.fnUntraced(function* (plane: Plane, dryRun: bool
   }
 })
 
-const nextSteps = Effect.fnUntraced(function* (plane: Plane) {
+const carryOutAll = Effect.fnUntraced(function* (plane: Plane, steps: ReadonlyArray<Step>) {
+  let moved = 0
+  let transferred = 0
+  yield* Effect.forEach(
+    steps,
+    Effect.fnUntraced(function* (step: Step) {
+      const isDone = yield* carryOut(plane, step)
+      if (!isDone) return
+      if (step._tag === "Move") moved++
+      else transferred++
+    }),
+    { concurrency: atOnce, discard: true },
+  )
+  return { moved, transferred }
+})
+
+/** Looks whether nodes are out of balance, and where `isDue` takes the first steps. True when they are. */
+export const rebalanceOnce = Effect.fnUntraced(function* (
+  plane: Plane,
+  { options, isDue }: { readonly options: BalanceOptions; readonly isDue: boolean },
+) {
+  const steps = yield* nextSteps(plane, options)
+  if (steps.length === 0 || !isDue) return steps.length > 0
+  for (const { _tag, range, from, to } of steps) {
+    const what = _tag === "Move" ? "moves" : "is handed over"
+    yield* Effect.logInfo(
+      `range ${range} ${what} from n${from} to n${to}: nodes carry unequal shares`,
+    )
+  }
+  yield* carryOutAll(plane, steps)
+  return true
+})
+
+const nextSteps = Effect.fnUntraced(function* (plane: Plane, options: BalanceOptions) {
   const records = new Map((yield* plane.meta.read).directory.nodes.map((each) => [each.id, each]))
-  const nodes = (yield* membersOf(plane)).map(({ node, host, isUp, isLeaving }): BalancedNode => {
-    const { zone = "", rack = "" } = records.get(node) ?? {}
-    return { node, zone, rack, host, capacity: 1, takes: isUp && !isLeaving }
+  const members = yield* membersOf(plane)
+  const up = members.filter(({ isUp }) => isUp).map(({ node }) => node)
+  const weightOf = weightsOf(yield* measuresOf(plane, up))
+  const nodes = members.map(({ node, host, isUp, isLeaving }): BalancedNode => {
+    const { zone = "", rack = "", capacity = 1 } = records.get(node) ?? {}
+    return { node, zone, rack, host, capacity, takes: isUp && !isLeaving }
   })
   const ranges = (yield* rangesOf(plane)).map(({ descriptor, leader }): BalancedRange => {
-    return { id: descriptor.id, replicas: votersOf(descriptor), leader, weight: 1 }
+    return {
+      id: descriptor.id,
+      replicas: votersOf(descriptor),
+      leader,
+      weight: weightOf(descriptor.id),
+    }
   })
-  return planBalance(nodes, ranges)
+  return planBalance(nodes, ranges, options)
 })
 
 /** False where the range was another by then: the next plan sees it. */

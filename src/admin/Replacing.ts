@@ -1,8 +1,11 @@
 import { Effect } from "effect"
+import { metaRange } from "../server/bootstrap.ts"
 import type { NodeId, RangeId } from "../types.ts"
-import type { Plane } from "./Plane.ts"
+import { liveNodes, type Plane, rangesOf } from "./Plane.ts"
+import { loadsOf, placeVoters } from "./placement.ts"
 import { addReplica, removeReplica } from "./Ranges.ts"
 import { reshape } from "./Reshape.ts"
+import { votersOf } from "./reshaping.ts"
 
 interface Place {
   readonly range: RangeId
@@ -55,3 +58,49 @@ export const removeStrayReplicas = Effect.fnUntraced(function* (plane: Plane) {
     yield* reshape(plane, id, (voters) => voters.filter((node) => !removed.has(node)))
   }
 })
+
+/**
+ * Makes the replicas of nodes that have been down for so long anew, on nodes that are up: a range that lacks one is one failure nearer to standing still. A range that no other node could
+ * take stays as it is. A node that comes back after all holds nothing, and is given something like any other.
+ *
+ * Slots of eventual namespaces stay with their owner: stand-ins and repair keep them, and a node that is gone for good is replaced by order (kvorum node replace), after which it may never answer again.
+ */
+export const replaceDead = Effect.fnUntraced(function* (plane: Plane, deadAfterMs: number) {
+  const { control } = plane
+  const dead = new Set<NodeId>()
+  for (const { id, state } of control.directory().nodes) {
+    const life = control.believes(id)
+    if (state === "removed" || life?.belief !== "down" || life.forMs < deadAfterMs) continue
+    dead.add(id)
+  }
+  if (dead.size === 0) return 0
+  const candidates = (yield* liveNodes(plane)).filter(({ node }) => !dead.has(node))
+  const descriptors = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
+  const loads = loadsOf(descriptors)
+  let made = 0
+  for (const descriptor of descriptors) {
+    const voters = votersOf(descriptor)
+    const keep = voters.filter((node) => !dead.has(node))
+    // Without a majority of its voters a range takes no change.
+    if (keep.length === voters.length || 2 * keep.length <= voters.length) continue
+    const wanted = placeVoters({ candidates, loads, keep, present: [], count: voters.length })
+    if (wanted.length < voters.length) continue
+    for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
+    const heirs = wanted.filter((node) => !keep.includes(node))
+    const gone = voters.filter((node) => dead.has(node))
+    yield* Effect.logInfo(
+      `range ${descriptor.id}: ${named(gone)} has been down for long, a replica on ${named(heirs)} takes its place`,
+    )
+    yield* reshape(plane, descriptor.id, (present) => [
+      ...present.filter((node) => !dead.has(node) && !heirs.includes(node)),
+      ...heirs,
+    ])
+    made++
+    if (!control.led().some(({ id }) => id === metaRange)) break
+  }
+  return made
+})
+
+function named(nodes: ReadonlyArray<NodeId>): string {
+  return nodes.map((node) => `n${node}`).join(", ")
+}

@@ -37,6 +37,8 @@ export interface NewNode {
   readonly host: string
   readonly zone?: string
   readonly rack?: string
+  /** What it can carry, in comparison with others. */
+  readonly capacity?: number
 }
 
 export type Order =
@@ -65,6 +67,8 @@ export type Order =
   | { readonly _tag: "NodeRemove"; readonly node: NodeId }
   | { readonly _tag: "Rebalance"; readonly dryRun: boolean }
   | { readonly _tag: "Refresh" }
+  | { readonly _tag: "NodeReport" }
+  | { readonly _tag: "NodeList" }
   | { readonly _tag: "RingShow" }
   | { readonly _tag: "RingReport" }
   | { readonly _tag: "NamespaceForget"; readonly id: NamespaceId }
@@ -81,11 +85,14 @@ export const verbs = {
   removeReplica: "range.removeReplica",
   transfer: "range.transfer",
   nodeJoin: "node.join",
+  nodeList: "node.list",
   nodeDrain: "node.drain",
   nodeRemove: "node.remove",
   rebalance: "cluster.rebalance",
   /** Read the directory now. */
   refresh: "directory.refresh",
+  /** What the ranges that this node leads hold, and what is asked of them. */
+  nodeReport: "node.report",
   ringShow: "ring.show",
   /** What this node has confirmed and filled of the ring. */
   ringReport: "ring.report",
@@ -148,7 +155,8 @@ function read(verb: string, fields: Fields): Order {
       const [incarnation, host] = [textOf(fields, "incarnation"), textOf(fields, "host")]
       const [peer, client] = [textOf(fields, "peer"), textOf(fields, "client")]
       const domains = { ...domainOf(fields, "zone"), ...domainOf(fields, "rack") }
-      return { _tag: "NodeJoin", node: { incarnation, peer, client, host, ...domains } }
+      const node = { incarnation, peer, client, host, ...domains, ...capacityOf(fields) }
+      return { _tag: "NodeJoin", node }
     }
     case verbs.nodeDrain:
       return { _tag: "NodeDrain", node: count(fields, "node") }
@@ -158,6 +166,10 @@ function read(verb: string, fields: Fields): Order {
       return { _tag: "Rebalance", dryRun: fields.dryRun === true }
     case verbs.refresh:
       return { _tag: "Refresh" }
+    case verbs.nodeList:
+      return { _tag: "NodeList" }
+    case verbs.nodeReport:
+      return { _tag: "NodeReport" }
     case verbs.ringShow:
       return { _tag: "RingShow" }
     case verbs.ringReport:
@@ -248,6 +260,17 @@ function domainOf(fields: Fields, name: "zone" | "rack"): { zone?: string; rack?
     throw new BadOrder(`${name} is a name of up to 64 characters`)
   }
   return { [name]: value }
+}
+
+/** As many times as an ordinary node. */
+export const capacityMax = 1000
+
+function capacityOf({ capacity }: Fields): { capacity?: number } {
+  if (capacity === undefined) return {}
+  if (!isBetween(capacity, 1, capacityMax)) {
+    throw new BadOrder(`capacity is a whole number from 1 to ${capacityMax}`)
+  }
+  return { capacity }
 }
 
 function isBetween(value: unknown, min: number, max: number): value is number {

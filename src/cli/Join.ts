@@ -32,6 +32,8 @@ export interface JoinFlags {
   readonly join: string | undefined
   readonly host: string | undefined
   readonly portBase: number | undefined
+  readonly advertiseClients: string | undefined
+  readonly advertisePeers: string | undefined
 }
 
 /** Ids tried from the next one on. */
@@ -66,13 +68,32 @@ export const joinedNode = Effect.fnUntraced(function* (
     catch: (error) => refusal((error as Error).message),
   })
   const known = identity === undefined ? undefined : knownAddresses(flags.data, identity.node)
-  const addresses = known ?? (yield* freeAddresses(flags, parsed, identity?.node))
-  return {
-    dataDirectory: flags.data,
-    endpoints: parsed.map(formatAddress),
-    ...addresses,
-    bindHost: flags.host ?? addresses.peer.host,
+  const base = { dataDirectory: flags.data, endpoints: parsed.map(formatAddress) }
+  const { advertiseClients, advertisePeers } = flags
+  if (advertiseClients !== undefined || advertisePeers !== undefined) {
+    return { ...base, ...(yield* advertised(flags)) }
   }
+  const addresses = known ?? (yield* freeAddresses(flags, parsed, identity?.node))
+  return { ...base, ...addresses, bindHost: flags.host ?? addresses.peer.host }
+})
+
+/** A node that others reach elsewhere than where it binds has a network of its own: its ports there do not depend on its id, which is not known yet. */
+const advertised = Effect.fnUntraced(function* (
+  flags: JoinFlags,
+): Effect.fn.Return<
+  Pick<Node.JoinedNodeOptions, "peer" | "client" | "bindHost" | "bindPorts">,
+  CommandEnded
+> {
+  const { advertiseClients, advertisePeers, host = "0.0.0.0" } = flags
+  if (advertiseClients === undefined || advertisePeers === undefined) {
+    return yield* usageError("--advertise-clients and --advertise-peers come together")
+  }
+  const [client, peer] = [parseAddress(advertiseClients), parseAddress(advertisePeers)]
+  if (typeof client === "string") return yield* usageError(`--advertise-clients: ${client}`)
+  if (typeof peer === "string") return yield* usageError(`--advertise-peers: ${peer}`)
+  const portBase = flags.portBase ?? portBaseDefault
+  const bindPorts = { client: clientPort(portBase, 1), peer: peerPort(portBase, 1) }
+  return { client, peer, bindHost: host, bindPorts }
 })
 
 interface NodeAddresses {

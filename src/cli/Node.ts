@@ -1,4 +1,7 @@
 import { Effect } from "effect"
+import type { ShownNode } from "../admin/nodesShown.ts"
+import { verbs } from "../admin/verbs.ts"
+import type { NodeStatus } from "../wire/answers.ts"
 import { withCluster } from "./Cluster.ts"
 import { Argument, Command } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
@@ -6,43 +9,79 @@ import { nodeOf, order } from "./Orders.ts"
 import { note, print, printJson } from "./Output.ts"
 import { nodeName } from "./receipts.ts"
 
+/** Without a leader of the cluster's own group the list is shorter, and still soon there. */
+const listMs = 2000
+
+interface Row {
+  readonly id: string
+  readonly state: string
+  readonly replicas: number
+  readonly leads: number
+  /** What it says of itself; `undefined` when it does not answer. */
+  readonly node: NodeStatus | undefined
+  readonly record: ShownNode | undefined
+}
+
+function asJson({ id, state, replicas, leads, node, record }: Row) {
+  const { zone = null, rack = null, host = null, capacity = null } = record ?? {}
+  const where = node === undefined ? {} : { pid: node.pid, addresses: node.addresses }
+  const health = node?.state ?? null
+  return { id, state, health, replicas, leads, zone, rack, host, capacity, ...where }
+}
+
+function lineOf({ id, state, replicas, leads, node, record }: Row): string {
+  const held = `replicas ${replicas}  leads ${leads}`
+  const { zone = null, rack = null, capacity = 1 } = record ?? {}
+  const stands = [
+    ...(zone === null ? [] : [`  zone ${zone}`]),
+    ...(rack === null ? [] : [`  rack ${rack}`]),
+    ...(capacity === 1 ? [] : [`  capacity ${capacity}`]),
+  ].join("")
+  if (node === undefined) return `${id}  ${state}  ${held}${stands}`
+  const { client, peer } = node.addresses
+  const isPlain = node.state === "ready" || node.state === state || node.state === "leaving"
+  const health = isPlain ? "" : ` (${node.state})`
+  return `${id}  ${state}${health}  ${held}${stands}  pid ${node.pid}  clients ${client}  peers ${peer}`
+}
+
 const list = Command.make(
   "list",
   { json: Flags.json, ...Flags.cluster },
   Effect.fnUntraced(function* (options) {
-    const [status, ranges] = yield* withCluster(options, (client) =>
-      Effect.all([client.status(), client.ranges()]),
+    const [listed, status, ranges] = yield* withCluster(options, (client) =>
+      Effect.all([
+        // Who belongs to the cluster is for its own group to say: without that, what the nodes know of each other is shown.
+        Effect.catch(client.admin(verbs.nodeList, {}, { deadlineMs: listMs }), () =>
+          Effect.succeed(undefined),
+        ),
+        client.status(),
+        client.ranges(),
+      ]),
     )
-    const known = new Map(status.nodes.map((node) => [node.id, node]))
-    const ids = [...known.keys(), ...status.unreachable].sort((left, right) => left - right)
-    const rows = ids.map((id) => {
-      const replicas = ranges.filter(({ descriptor }) =>
-        descriptor.replicas.some((place) => place.node === id),
-      ).length
-      const leads = ranges.filter(({ leader }) => leader === id).length
-      return { id: nodeName(id), replicas, leads, node: known.get(id) }
-    })
-    if (options.json) {
-      const nodes = rows.map(({ id, replicas, leads, node }) => {
-        const where = node === undefined ? {} : { pid: node.pid, addresses: node.addresses }
-        return { id, state: node?.state ?? "unreachable", replicas, leads, ...where }
+    const answering = new Map(status.nodes.map((node) => [node.id, node]))
+    const shown = (listed as { readonly nodes: ReadonlyArray<ShownNode> } | undefined)?.nodes
+    const records = new Map(shown?.map((record) => [record.id, record]))
+    const ids = new Set([...records.keys(), ...answering.keys(), ...status.unreachable])
+    const rows = [...ids]
+      .sort((left, right) => left - right)
+      .map((id) => {
+        const replicas = ranges.filter(({ descriptor }) =>
+          descriptor.replicas.some((place) => place.node === id),
+        ).length
+        const leads = ranges.filter(({ leader }) => leader === id).length
+        const node = answering.get(id)
+        const record = records.get(id)
+        const state = record?.state ?? (node === undefined ? "unreachable" : "up")
+        return { id: nodeName(id), state, replicas, leads, node, record }
       })
-      return yield* printJson({ nodes })
-    }
-    for (const { id, replicas, leads, node } of rows) {
-      const held = `replicas ${replicas}  leads ${leads}`
-      if (node === undefined) yield* print(`${id}  unreachable  ${held}`)
-      else {
-        const { client, peer } = node.addresses
-        const where = `pid ${node.pid}  clients ${client}  peers ${peer}`
-        yield* print(`${id}  ${node.state}  ${held}  ${where}`)
-      }
-    }
+    if (options.json) return yield* printJson({ nodes: rows.map(asJson) })
+    for (const row of rows) if (row.state !== "gone") yield* print(lineOf(row))
   }),
 ).pipe(
   Command.withShortDescription("Show the nodes and what they hold"),
   Command.withDescription(
-    "Prints every node of the cluster: its state, how many ranges it has a replica of and how many it leads, its process and addresses.",
+    "Prints every node of the cluster: its state, how many ranges it has a replica of and how many it leads, where it stands, its process and addresses. A node that was let in and has not run since is `joining`; " +
+      "one that does not answer its peers is `suspect`, and after 10 s `down`; one that is to hold nothing is `draining`. With --json those that were removed are listed, too, as `gone`.",
   ),
 )
 

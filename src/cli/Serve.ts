@@ -1,8 +1,9 @@
 import { existsSync, mkdirSync } from "node:fs"
 import { join } from "node:path"
 import { Context, Effect, Layer } from "effect"
+import { capacityMax } from "../admin/verbs.ts"
 import * as Node from "../Node.ts"
-import { StoreFailure } from "../server/Store.ts"
+import { type NodeStanding, StoreFailure } from "../server/Store.ts"
 import {
   type Address,
   clientOf,
@@ -29,6 +30,10 @@ interface ServeOptions {
   readonly portBase: number | undefined
   readonly zone: string | undefined
   readonly rack: string | undefined
+  readonly hostName: string | undefined
+  readonly capacity: number | undefined
+  readonly advertiseClients: string | undefined
+  readonly advertisePeers: string | undefined
   readonly stopWithStdin: boolean
 }
 
@@ -40,7 +45,17 @@ const domainFlag = (name: string, what: string) =>
     Flag.String(name).pipe(
       Flag.withMetavar("NAME"),
       Flag.withDescription(
-        `Where this node stands: ${what}; copies of a key of an eventual namespace are spread over these`,
+        `Where this node stands: ${what}; copies of a key are spread over these`,
+      ),
+    ),
+  )
+
+const advertiseFlag = (who: "clients" | "peers") =>
+  Flags.maybe(
+    Flag.String(`advertise-${who}`).pipe(
+      Flag.withMetavar("HOST:PORT"),
+      Flag.withDescription(
+        `With --join: where ${who} reach this node, if not at the address that it binds, as behind NAT or in a container; it then binds --host (default 0.0.0.0) at --port-base plus ${who === "clients" ? 1 : 101}`,
       ),
     ),
   )
@@ -92,6 +107,17 @@ export const serve = Command.make(
     ),
     zone: domainFlag("zone", "the data centre or zone"),
     rack: domainFlag("rack", "the rack, within its zone"),
+    hostName: domainFlag("host-name", "the machine; default: the host of its address for peers"),
+    capacity: Flags.maybe(
+      Flag.Int("capacity").pipe(
+        Flag.withMetavar("N"),
+        Flag.withDescription(
+          "What it is given in comparison with other nodes: 2 = twice as much; default 1",
+        ),
+      ),
+    ),
+    advertiseClients: advertiseFlag("clients"),
+    advertisePeers: advertiseFlag("peers"),
     // For a process that starts nodes that must not outlive it (Supervisor.ts); nothing that a person would use.
     stopWithStdin: Flag.withHidden(Flags.toggle("stop-with-stdin", "Stop when stdin ends")),
   },
@@ -121,17 +147,28 @@ export const serve = Command.make(
   ]),
 )
 
-/** The failure domains that are named. */
-const domainsOf = Effect.fnUntraced(function* ({ zone, rack }: ServeOptions) {
+/** Where the node stands, as far as it is told. */
+const standingOf = Effect.fnUntraced(function* (options: ServeOptions) {
+  const { zone, rack, hostName: host, capacity } = options
   for (const [flag, name] of [
     ["--zone", zone],
     ["--rack", rack],
+    ["--host-name", host],
   ] as const) {
     if (name !== undefined && (name.length === 0 || name.length > domainCharactersMax)) {
       return yield* usageError(`${flag} is a name of 1 to ${domainCharactersMax} characters`)
     }
   }
-  return { ...(zone === undefined ? {} : { zone }), ...(rack === undefined ? {} : { rack }) }
+  if (capacity !== undefined && !(capacity >= 1 && capacity <= capacityMax)) {
+    return yield* usageError(`--capacity is a whole number from 1 to ${capacityMax}`)
+  }
+  const standing: NodeStanding = {
+    ...(zone === undefined ? {} : { zone }),
+    ...(rack === undefined ? {} : { rack }),
+    ...(host === undefined ? {} : { host }),
+    ...(capacity === undefined ? {} : { capacity }),
+  }
+  return standing
 })
 
 /** The members, or a sentence that says what is wrong with the options. */
@@ -158,6 +195,11 @@ const runNode = Effect.fnUntraced(function* (options: ServeOptions) {
   }
   const hasJoined = cluster === undefined && id === undefined && holdsJoined(options.data)
   if (join !== undefined || hasJoined) return yield* runJoined(options)
+  if (options.advertiseClients !== undefined || options.advertisePeers !== undefined) {
+    return yield* usageError(
+      "--advertise-clients and --advertise-peers are for --join; without it, --cluster names the addresses that others call",
+    )
+  }
   if (portBase !== undefined) {
     return yield* usageError("--port-base is for --join; without it, --cluster names the ports")
   }
@@ -175,8 +217,8 @@ function holdsJoined(directory: string): boolean {
 
 const runJoined = Effect.fnUntraced(function* (options: ServeOptions) {
   yield* checkNotTop(options.data)
-  const domains = yield* domainsOf(options)
-  const node = { ...(yield* joinedNode(options)), ...domains }
+  const standing = yield* standingOf(options)
+  const node = { ...(yield* joinedNode(options)), standing }
   yield* runLayer(Node.joinedLayer(node), {
     name: () => `n${joinedIdentity(options.data)?.node}`,
     ...node,
@@ -190,11 +232,11 @@ const runFounder = Effect.fnUntraced(function* (options: ServeOptions) {
   const id = options.id ?? 1
   const self = members[id - 1] as Member
   yield* prepareDirectory({ directory: options.data, id, members })
-  const domains = yield* domainsOf(options)
+  const standing = yield* standingOf(options)
   const layer = Node.layer({
     dataDirectory: options.data,
     node: id,
-    ...domains,
+    standing,
     members: members.map((member) => ({
       node: member.id,
       peer: member.peer,

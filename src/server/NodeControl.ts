@@ -6,6 +6,7 @@ import type { OddReplica } from "./comparison.ts"
 import type { Directory, NodeRecord } from "./directory.ts"
 import type { RingReport } from "./eventualHalf.ts"
 import type { Identity } from "./Identity.ts"
+import type { RangeMeasure } from "./load/rangeMeasures.ts"
 import { ledBy, NodeDirectory } from "./nodeDirectory.ts"
 import type { PeerAddress, PeerTransportShape } from "./PeerTransport.ts"
 import type { Administrator, ControlShape } from "./StoreService.ts"
@@ -18,6 +19,7 @@ export interface NodeControlOptions {
   /** As the loop sees them. */
   readonly ranges: () => ReadonlyArray<RangeReport>
   readonly odd: () => ReadonlyArray<OddReplica>
+  readonly measures: () => ReadonlyArray<RangeMeasure>
   /** The loop takes note of ranges that it does not hold, for those who ask for them here. */
   readonly learnRange: (descriptor: RangeDescriptor) => void
   /** The eventual half learns the ring and its namespaces. */
@@ -26,6 +28,9 @@ export interface NodeControlOptions {
   readonly resign: () => void
   readonly ringReport: () => RingReport
   readonly silentMs: (node: NodeId) => number
+  readonly believes: ControlShape["believes"]
+  /** Who belongs to the cluster, for whoever watches over their lives. */
+  readonly learnMembers: (nodes: ReadonlyArray<NodeId>) => void
   readonly forget: (namespace: NamespaceId) => boolean
   /** A line for the operator. */
   readonly warn: (line: string) => void
@@ -59,6 +64,7 @@ export class NodeControl implements ControlShape {
     const own: NodeRecord = { ...self, state: "member" }
     this.known = new NodeDirectory({ disk, self: own, founders: founders.map(addressesOf) })
     const { verdict } = this.known
+    this.learnMembers()
     if (verdict === undefined) options.learnEventual(this.known.directory)
     else this.resign(verdict)
   }
@@ -102,9 +108,12 @@ export class NodeControl implements ControlShape {
     return { ...report, confirmed: Math.min(report.confirmed, this.known.keptRing) }
   }
   readonly silentMs = (node: NodeId): number => this.options.silentMs(node)
+  readonly believes: ControlShape["believes"] = (node) => this.options.believes(node)
   readonly forget = (namespace: NamespaceId): boolean => this.options.forget(namespace)
 
   readonly odd = (): ReadonlyArray<OddReplica> => this.options.odd()
+
+  readonly measures = (): ReadonlyArray<RangeMeasure> => this.options.measures()
 
   readonly appoint = (administrator: Administrator | undefined): void => {
     this.administrator = administrator
@@ -134,6 +143,7 @@ export class NodeControl implements ControlShape {
       for (const node of removed) {
         this.transport?.removePeer(node, `n${node} was removed from this cluster`)
       }
+      if (isNew) this.learnMembers()
       if (isNew) for (const descriptor of directory.ranges) this.options.learnRange(descriptor)
       if (verdict !== undefined) return this.resign(verdict)
       if (isNew || this.isRingOwed) {
@@ -144,6 +154,10 @@ export class NodeControl implements ControlShape {
     } catch (error) {
       this.options.fail(error)
     }
+  }
+
+  private learnMembers(): void {
+    this.options.learnMembers(this.known.nodes().map(({ id }) => id))
   }
 
   /** Once per problem. */

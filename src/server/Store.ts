@@ -33,6 +33,17 @@ export interface ClusterMember {
   readonly client: Address
 }
 
+/** Where a node stands, and what it can carry. */
+export interface NodeStanding {
+  /** Names of the failure domains that the node is in: copies are spread over them. */
+  readonly zone?: string
+  readonly rack?: string
+  /** Nodes of one host fail together; default: the host of its address for peers. */
+  readonly host?: string
+  /** What it is given, in comparison with others; default 1. */
+  readonly capacity?: number
+}
+
 export interface StoreOptions {
   readonly dataDirectory: string
   readonly node: NodeId
@@ -40,11 +51,11 @@ export interface StoreOptions {
   readonly members: ReadonlyArray<ClusterMember>
   /** The directory is that of a node that was let in; it holds no range until the cluster moves one there. */
   readonly joined?: boolean
-  /** Names of the failure domains that the node is in: copies are spread over them. */
-  readonly zone?: string
-  readonly rack?: string
-  /** Address to bind for peers; the port is that of this node's `peer` address. */
+  readonly standing?: NodeStanding
+  /** Address to bind, for peers and clients. */
   readonly bindHost: string
+  /** Ports to bind where they are not those that others call: behind a translation of addresses, or in a container. Default: those of this node's addresses. */
+  readonly bindPorts?: { readonly peer: number; readonly client: number }
   readonly settings?: StoreSettings
 }
 
@@ -196,14 +207,14 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
         self: {
           ...recordOf(self),
           incarnation,
-          ...(options.zone === undefined ? {} : { zone: options.zone }),
-          ...(options.rack === undefined ? {} : { rack: options.rack }),
+          ...options.standing,
         },
         founders: options.joined === true ? [] : members.map(recordOf),
         disk,
         ranges: () => loop.ranges(),
         learnRange: (descriptor) => loop.learn(descriptor),
         odd: () => loop.oddReplicas(),
+        measures: () => loop.rangeMeasures(),
         learnEventual: (directory) => {
           loop.eventual.learnDirectory(directory)
           driver.wake()
@@ -213,6 +224,13 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
           driver.wake()
         },
         ringReport: () => loop.eventual.ringReport(),
+        believes: (id) => {
+          const { monotonicMs } = readClock()
+          const belief = loop.swim.beliefOf(id)
+          const forMs = loop.swim.believedMs(id, monotonicMs)
+          return belief === undefined ? undefined : { belief, forMs }
+        },
+        learnMembers: (ids) => loop.swim.setMembers(ids, readClock().monotonicMs),
         silentMs: (id) => loop.eventual.machine.silentMs(id),
         forget: (namespace) => {
           driver.wake()
@@ -225,7 +243,7 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
   )
   link.transport = yield* makePeerTransport({
     self: { clusterId, node, incarnation },
-    listen: { host: options.bindHost, port: self.peer.port },
+    listen: { host: options.bindHost, port: options.bindPorts?.peer ?? self.peer.port },
     peers: control.peers(),
     admit: control.admit,
     onMessage: (from, payload) => driver.receive(from, decodePeerMessage(payload)),

@@ -5,7 +5,9 @@ import type { NamespaceInfo, NodeAddresses, NodeStatus, Refusal } from "../wire/
 import type { OddReplica } from "./comparison.ts"
 import type { Directory, NodeRecord } from "./directory.ts"
 import type { RingReport } from "./eventualHalf.ts"
+import type { RangeMeasure } from "./load/rangeMeasures.ts"
 import type { RangeReport, Reply, Request } from "./requests.ts"
+import type { Belief } from "./swim/messages.ts"
 
 /** Who a node is, for handshakes. */
 export interface NodeIdentity {
@@ -74,10 +76,16 @@ export interface ControlShape {
   readonly ringReport: () => RingReport
   /** For how long this node has heard nothing of another one, in milliseconds; at most for as long as it runs. */
   readonly silentMs: (node: NodeId) => number
+  /** What this node believes of another one's life, and for how long it has, in milliseconds; `undefined` of one that it does not know. */
+  readonly believes: (
+    node: NodeId,
+  ) => { readonly belief: Belief; readonly forMs: number } | undefined
   /** Forgets an eventual namespace that is being deleted; true once that is durable. */
   readonly forget: (namespace: NamespaceId) => boolean
   /** Descriptors of the ranges led here. */
   readonly led: () => ReadonlyArray<RangeDescriptor>
+  /** What they hold, and what is asked of them. */
+  readonly measures: () => ReadonlyArray<RangeMeasure>
   /** Replicas of those ranges that hold other data than most, and are to be replaced. */
   readonly odd: () => ReadonlyArray<OddReplica>
   /** Who carries out orders; until then, and after `undefined`, they are refused. */

@@ -17,10 +17,11 @@ import type {
  * The directory: what the meta group keeps of nodes, namespaces and ranges (DESIGN section 2), and the rules by which it is put together. Its
  * records are values of the `system` namespace, as JSON: stored, so fields are only ever added.
  *
- *     node/ID          {"id","incarnation","peer","client","host","state"}
+ *     node/ID          {"id","incarnation","peer","client","host","state"}, and where it was told {"zone","rack","capacity"}
  *     namespace/NAME   {"id","name","mode","partitioning","ranges","replicas","state"}, of an eventual one also {"conflict","write","read"}
  *     ring/current     {"version","ring"}: the ring of the eventual namespaces (topology/ringCodec.ts), in base64
  *     range/ID         {"id","namespace","start","end","boundsVersion","membersVersion","replicas":[{"node","replica","role"}]}, positions in hex
+ *     boundary/HEX     a cut that somebody has ordered, at this position: its sides are not merged by themselves
  *     counter/WHAT     the last id given out: node, namespace, eventual, range, replica
  *
  * A range's descriptor belongs to its own group and is only reported here, so that reports come late and in any order. Invariants:
@@ -39,15 +40,17 @@ export interface NodeRecord {
   /** Names of the failure domains that it is in; absent = it was given none. */
   readonly zone?: string
   readonly rack?: string
+  /** What it can carry, in comparison with others; absent = 1. */
+  readonly capacity?: number
   /**
-   * `draining`: it is to hold nothing, and stays; it is given nothing new. `leaving`: its removal was ordered, so that it is given nothing new; it serves what it holds until others hold all of it. `removed` is final: the id and the incarnation are refused
+   * `joining`: it was let in, and has not run yet since: it is given nothing. `draining`: it is to hold nothing, and stays; it is given nothing new. `leaving`: its removal was ordered, so that it is given nothing new; it serves what it holds until others hold all of it. `removed` is final: the id and the incarnation are refused
    * for ever.
    */
   readonly state: NodeState
 }
 
-export type NodeState = "member" | "draining" | "leaving" | "removed"
-const nodeStates: ReadonlyArray<unknown> = ["member", "draining", "leaving", "removed"]
+export type NodeState = "joining" | "member" | "draining" | "leaving" | "removed"
+const nodeStates: ReadonlyArray<unknown> = ["joining", "member", "draining", "leaving", "removed"]
 
 export type NamespaceRecord = StrongNamespace | EventualNamespaceRecord
 
@@ -278,7 +281,7 @@ function isCount(value: unknown): value is number {
 }
 
 export function nodeOf(record: JsonRecord): NodeRecord | undefined {
-  const { id, incarnation, peer, client, host, zone, rack, state } = record
+  const { id, incarnation, peer, client, host, zone, rack, capacity, state } = record
   if (!isCount(id) || typeof incarnation !== "string") return undefined
   if (typeof peer !== "string" || typeof client !== "string" || typeof host !== "string")
     return undefined
@@ -286,6 +289,7 @@ export function nodeOf(record: JsonRecord): NodeRecord | undefined {
   const domains = {
     ...(typeof zone === "string" ? { zone } : {}),
     ...(typeof rack === "string" ? { rack } : {}),
+    ...(isCount(capacity) && capacity > 0 ? { capacity } : {}),
   }
   return { id, incarnation, peer, client, host, ...domains, state: state as NodeState }
 }

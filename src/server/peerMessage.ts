@@ -27,6 +27,7 @@ import {
   writeEntriesWanted,
 } from "./lostEntries.ts"
 import { type MergeMessage, readMergeMessage, writeMergeMessage } from "./merge/messages.ts"
+import { readSwim, type SwimMessage, writeSwim } from "./swim/messages.ts"
 import {
   readTickRefused,
   readTickWanted,
@@ -119,6 +120,7 @@ export type PeerMessage =
   | TickRefused
   | EventualMessage
   | MergeMessage
+  | SwimMessage
 
 /** First byte of an encoded message. Sent: do not change. */
 const kinds = {
@@ -136,6 +138,7 @@ const kinds = {
   tickWanted: 15,
   tickRefused: 16,
   merge: 17,
+  swim: 18,
   eventual: 20,
 } as const
 
@@ -183,6 +186,9 @@ export function encodePeerMessage(writer: ByteWriter, message: PeerMessage): voi
       writer.u8(kinds.clock)
       writer.u64(Math.max(0, Math.round(message.wallMs)))
       return
+    case "Swim":
+      writer.u8(kinds.swim)
+      return writeSwim(writer, message)
     case "Merge":
       writer.u8(kinds.merge)
       return writeMergeMessage(writer, message)
@@ -292,6 +298,8 @@ export function decodePeerMessage(bytes: Uint8Array): PeerMessage {
       return readTickRefused(reader)
     case kinds.merge:
       return readMergeMessage(reader)
+    case kinds.swim:
+      return readSwim(reader)
     case kinds.eventual:
       return { _tag: "Eventual", range: 0, bytes: reader.rest() }
     default:

@@ -30,6 +30,7 @@ import {
   notTaken,
   pending,
   refusalOfMembers,
+  refusalOfMemory,
   refusalOfTransfer,
   unsafe,
 } from "./rangeRefusals.ts"
@@ -45,6 +46,7 @@ import type {
   SplitRequest,
   TransferRequest,
 } from "./requests.ts"
+import type { StoreSettings } from "./settings.ts"
 import type { Storage } from "./storage.ts"
 import type { ClockReading } from "./storeLoop.ts"
 
@@ -54,6 +56,7 @@ export interface ChangeHost {
   readonly storage: Storage
   readonly replicas: ReadonlyMap<RangeId, Replica>
   readonly descriptors: ReadonlyMap<RangeId, RangeDescriptor>
+  readonly settings: StoreSettings
   readonly clock: ClockReading
   /** What entries are stamped by. */
   readonly stampMs: WallMs
@@ -157,6 +160,9 @@ export class RangeChanges {
     if (isJoint(descriptor.replicas)) return pending("its replicas are being changed")
     if (!(Number.isSafeInteger(child) && child > 0)) return invalid(`${child} is no range id`)
     if (this.host.descriptors.has(child)) return invalid(`there is a range ${child} already`)
+    const { replicas, settings, node } = this.host
+    const tooMany = refusalOfMemory(node, replicas.size, settings.replicaMemoryBytes)
+    if (tooMany !== undefined) return tooMany
     if (at === undefined) return undefined
     const isInside = compareBytes(descriptor.start, at) < 0 && isBefore(at, descriptor.end)
     return isInside ? undefined : invalid("a range is split at a position inside it")

@@ -1,4 +1,4 @@
-import type { RangeDescriptor, RangeId } from "../types.ts"
+import type { NodeId, RangeDescriptor, RangeId } from "../types.ts"
 import { isJoint } from "./descriptors.ts"
 import { problemOf } from "./memberSteps.ts"
 import type { Replica } from "./replica.ts"
@@ -61,5 +61,21 @@ export function notTaken(
     answer === "pending"
       ? `range ${replica.range} is being changed`
       : `range ${replica.range} has too much data that is not applied yet`,
+  )
+}
+
+/** What a replica that nobody uses takes: measured, `npm run bench -- idle-groups`. */
+const replicaBytes = 64 * 1024
+
+/** A node has memory for so many replicas, and takes no more by splits. */
+export function refusalOfMemory(
+  node: NodeId,
+  replicas: number,
+  budgetBytes: number,
+): Refusal | undefined {
+  const most = Math.floor(budgetBytes / replicaBytes)
+  if (replicas < most) return undefined
+  return invalid(
+    `n${node} has ${replicas} ranges, and its memory is for ${most}: merge some (kvorum range merge), or let a node join and move ranges there (kvorum rebalance)`,
   )
 }

@@ -17,6 +17,7 @@ import type {
 import type { RangeMachine } from "./apply.ts"
 import type { Asleep } from "./beats.ts"
 import { encodeEntryData, entryCount, entryHeaderBytes, entryLastVersion } from "./entryData.ts"
+import { RangeLoad } from "./load/rangeLoad.ts"
 import { decodeMergeStep, encodeMergeStep, type MergeStep } from "./merge/entries.ts"
 import { PendingReads, type TimedRead } from "./pendingReads.ts"
 import { decodeMembersChange, encodeTick } from "./rangeEntries.ts"
@@ -91,6 +92,8 @@ export class Replica {
   differs: string | undefined
 
   readonly reads: PendingReads
+  /** What is asked of this replica. */
+  readonly load: RangeLoad
   /** Reads that may be served and wait for their turn (servableReads.ts). */
   servableReads = 0
   private readonly settings: StoreSettings
@@ -123,6 +126,7 @@ export class Replica {
     this.machine = options.machine
     this.settings = options.settings
     this.range = options.machine.descriptor.id
+    this.load = new RangeLoad(this.range)
     this.flushedIndex = options.flushedIndex
     this.applyLimit = options.machine.appliedIndex
     this.age = new LogAge(options.settings.retentionMs)

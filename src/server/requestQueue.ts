@@ -137,6 +137,7 @@ export class RequestQueue {
 
   private enqueue(request: DataRequest, replica: Replica): void {
     const { monotonicMs } = this.host.clock
+    replica.load.note(request)
     if (request._tag === "Mutate") {
       this.host.rouse(replica)
       const { token, command } = request

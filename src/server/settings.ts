@@ -10,6 +10,7 @@ import type { SpaceSettings } from "./diskSpace.ts"
 import type { JournalScrubSettings } from "./journalScrubber.ts"
 import type { PaceSettings } from "./pace.ts"
 import type { SessionLimits } from "./sessions.ts"
+import { type SwimSettings, swimDefaults } from "./swim/swim.ts"
 
 /**
  * Every constant of the store loop. A node runs with `defaultSettings`; the simulator draws others, down to the smallest legal ones, so
@@ -43,6 +44,8 @@ export interface StoreSettings {
   /** A new entry begins past either. */
   readonly commandsPerEntry: number
   readonly entryBytes: number
+  /** Memory for replicas, each of which takes some 60 KiB when nobody uses it: a range is not split where that would take more. */
+  readonly replicaMemoryBytes: number
   /** Messages from peers that wait for a turn; beyond, they are dropped as a network would. */
   readonly inboxMessages: number
   /** Requests under way in one range; beyond, they are refused as overloaded. */
@@ -92,6 +95,8 @@ export interface StoreSettings {
   readonly journalScrub: JournalScrubSettings
   readonly pace: PaceSettings
   readonly eventual: EventualSettings
+  /** How soon a node that is gone is noticed. */
+  readonly swim: SwimSettings
 }
 
 const kibibyte = 1024
@@ -117,6 +122,7 @@ export const defaultSettings: StoreSettings = {
   maxUnappliedBytes: 128 * mebibyte,
   commandsPerEntry: 256,
   entryBytes: mebibyte,
+  replicaMemoryBytes: 256 * mebibyte,
   inboxMessages: 65_536,
   requestsPerRange: 16_384,
   applyBytesPerTurn: mebibyte / 2,
@@ -159,6 +165,7 @@ export const defaultSettings: StoreSettings = {
     leastBytesPerSecond: 32 * mebibyte,
     mostBytesPerSecond: 1024 * mebibyte,
   },
+  swim: swimDefaults,
   eventual: {
     patienceMs: 150,
     requestsMax: 16_384,

@@ -45,6 +45,7 @@ import { Handover } from "./handover.ts"
 import { HoleFilling } from "./holeFilling.ts"
 import { JournalGate } from "./journalGate.ts"
 import { KnownRanges } from "./knownRanges.ts"
+import { type RangeMeasure, RangeMeasures } from "./load/rangeMeasures.ts"
 import { releaseLogs } from "./logRelease.ts"
 import { Merges } from "./merge/merges.ts"
 import type { PeerMessage } from "./peerMessage.ts"
@@ -59,6 +60,7 @@ import { SnapshotExchange } from "./snapshotExchange.ts"
 import { Storage } from "./storage.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
 import type { ClockReading, StoreLoopOptions, StoreOutput } from "./storeTypes.ts"
+import { Swim } from "./swim/swim.ts"
 import { Ticks } from "./ticks.ts"
 import { limitUnapplied } from "./unappliedLimit.ts"
 
@@ -84,6 +86,8 @@ export class StoreLoop {
   droppedMessages = 0
   /** Leaderless replication, for eventual namespaces. */
   readonly eventual: EventualHalf
+  /** Which nodes live. */
+  readonly swim: Swim
   private readonly known: KnownRanges
   private readonly queue: RequestQueue
   private readonly gate: JournalGate
@@ -99,6 +103,7 @@ export class StoreLoop {
   private readonly handover: Handover
   private readonly beats: Beats
   private readonly rangeTicks: Ticks
+  private readonly measures: RangeMeasures
   private lastTickMs: MonotonicMs
   private ticks = 0
   /** Nothing is proposed before. */
@@ -116,6 +121,7 @@ export class StoreLoop {
     this.stampMs = options.clock.wallMs
     this.lastTickMs = options.clock.monotonicMs
     const set = new ReplicaSet(options, storage)
+    this.measures = new RangeMeasures(storage.engine)
     this.set = set
     this.replicas = set.byRange
     this.known = new KnownRanges(options.descriptors, set.byRange)
@@ -123,6 +129,14 @@ export class StoreLoop {
     storage.expireIn(() => set.all.filter(({ isEmpty }) => !isEmpty).map(({ machine }) => machine))
     this.queue = new RequestQueue(this)
     const send = (to: NodeId, message: PeerMessage) => this.send(to, message)
+    this.swim = new Swim({
+      self: options.node,
+      settings: options.settings.swim,
+      // Its chance is its own, so that nothing else depends on who is pinged when.
+      prng: new Prng(options.clock.wallMs + options.node),
+      nowMs: options.clock.monotonicMs,
+      send,
+    })
     this.gate = new JournalGate(storage.journal, {
       send,
       deliver: (replica, message) => {
@@ -391,6 +405,11 @@ export class StoreLoop {
     return this.known.reports()
   }
 
+  /** What the ranges that are led here hold, and what is asked of them. */
+  rangeMeasures(): ReadonlyArray<RangeMeasure> {
+    return this.measures.take(this.sorted, this.clock.monotonicMs)
+  }
+
   /** Replicas of ranges led here that hold other data than most, and are to be replaced. */
   oddReplicas(): ReadonlyArray<OddReplica> {
     return this.comparison.oddOnes()
@@ -489,6 +508,8 @@ export class StoreLoop {
         return this.beats.echoed(from, message)
       case "Rouse":
         return this.beats.roused(from, message)
+      case "Swim":
+        return this.swim.receive(from, message, this.clock.monotonicMs)
     }
     const concerned = this.replicas.get(message.range)
     if (concerned !== undefined && rouses(message, concerned)) this.rouse(concerned)
@@ -550,8 +571,10 @@ export class StoreLoop {
     this.holes.tick(this.awake)
     this.exchange.tick(nowMs)
     this.beats.tick()
+    this.swim.tick(nowMs)
     this.life.tick()
     this.comparison.tick(nowMs)
+    this.measures.tick(this.sorted, nowMs)
     this.tellClock(nowMs)
     if (this.ticks % expiryTicks === 0) {
       for (const replica of this.awake) this.queue.expire(replica)

@@ -14,7 +14,7 @@ import { asArray, asCount, asText, pack, unpack } from "./packed.ts"
  *     either:                               u8 255 ‖ UTF-8 reason, and the connection is closed
  */
 export const peerMagic = 0x5250564b
-export const peerVersion = 4
+export const peerVersion = 5
 
 export const peerKinds = { message: 1, ping: 2, pong: 3, closing: 255 } as const
 

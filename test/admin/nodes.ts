@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
+import type { TendingPolicy } from "../../src/admin/Tending.ts"
 import { Client, type ClientShape } from "../../src/client/Client.ts"
 import * as Node from "../../src/Node.ts"
 import { tilingOf } from "../../src/server/directory.ts"
@@ -30,11 +31,14 @@ export class Nodes {
   readonly root = mkdtempSync(join(tmpdir(), "kvorum-admin-"))
   readonly founders: ReadonlyArray<NodeId>
   private readonly portBase: number
+  tending: TendingPolicy | "none"
   private readonly running = new Map<string, Running>()
   private readonly outer = Effect.runSync(Scope.make())
   private nextPort: number
 
-  constructor(founders: number, more = 3) {
+  /** `tending`: what the nodes see to by themselves; else nothing moves but by order. */
+  constructor(founders: number, more = 3, tending: TendingPolicy | "none" = "none") {
+    this.tending = tending
     this.founders = Array.from({ length: founders }, (_, i) => i + 1)
     this.portBase = freePortBase(founders + more)
     this.nextPort = founders
@@ -56,7 +60,9 @@ export class Nodes {
     const members = this.founders.map((node) => ({ node, ...this.addresses(node) }))
     const dataDirectory = this.directory(`n${id}`)
     mkdirSync(dataDirectory, { recursive: true })
-    await this.run(`n${id}`, Node.layer({ dataDirectory, node: id, members, bindHost: host }))
+    const { tending } = this
+    const options = { dataDirectory, node: id, members, bindHost: host, tending }
+    await this.run(`n${id}`, Node.layer(options))
   }
 
   async startAll(): Promise<void> {
@@ -65,7 +71,8 @@ export class Nodes {
 
   /** A node that joins with what is in its directory; started again under the same name it has the same addresses. */
   async join(name: string, place = ++this.nextPort): Promise<number> {
-    const options = { dataDirectory: this.directory(name), endpoints: this.endpoints }
+    const { tending, endpoints } = this
+    const options = { dataDirectory: this.directory(name), endpoints, tending }
     await this.run(name, Node.joinedLayer({ ...options, ...this.addresses(place), bindHost: host }))
     return place
   }
@@ -132,8 +139,9 @@ export class Nodes {
 export async function withNodes(
   founders: number,
   body: (nodes: Nodes) => Promise<void>,
+  tending: TendingPolicy | "none" = "none",
 ): Promise<void> {
-  const nodes = new Nodes(founders)
+  const nodes = new Nodes(founders, 3, tending)
   try {
     await nodes.startAll()
     await body(nodes)

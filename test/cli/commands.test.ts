@@ -287,7 +287,7 @@ describe.concurrent("orders", () => {
         await doors.stop(3)
         const nodes = await run(["node", "list"])
         const lines = nodes.stdout.trimEnd().split("\n")
-        expect(lines[0]).toMatch(/^n1 {2}ready {2}replicas 7 {2}leads \d {2}pid \d+ {2}clients /)
+        expect(lines[0]).toMatch(/^n1 {2}up {2}replicas 7 {2}leads \d {2}pid \d+ {2}clients /)
         expect(lines[2]).toMatch(/^n3 {2}unreachable {2}replicas 7 {2}leads \d$/)
         const { nodes: rows } = JSON.parse((await run(["node", "list", "--json"])).stdout)
         expect(rows[2]).toMatchObject({ id: "n3", state: "unreachable", replicas: 7 })

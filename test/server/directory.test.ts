@@ -245,7 +245,7 @@ describe("the directory", () => {
     }
     const control = new NodeControl({
       ...{ disk, self, founders: [], ringReport: () => ({ confirmed, filled: [] }) },
-      ...{ learnEventual, learnRange: () => {}, warn: () => {} },
+      ...{ learnEventual, learnRange: () => {}, learnMembers: () => {}, warn: () => {} },
     } as never)
     control.learn(sample)
     expect(control.ringReport().confirmed).toBe((sample.ring as RingRecord).ring.version)
@@ -270,7 +270,7 @@ describe("the directory", () => {
       const start = () =>
         new NodeControl({
           ...{ disk, self, founders: [], ringReport: () => ({ confirmed: 0, filled: [] }) },
-          ...{ learnRange: () => {}, warn: () => {}, stop: () => {} },
+          ...{ learnRange: () => {}, learnMembers: () => {}, warn: () => {}, stop: () => {} },
           learnEventual: ({ ring }: Directory) => calls.push(`ring ${ring?.ring.version}`),
           resign: () => calls.push("resigns"),
         } as never)
