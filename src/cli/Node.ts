@@ -1,5 +1,5 @@
 import { Effect } from "effect"
-import type { ShownNode } from "../admin/nodesShown.ts"
+import type { ShownNode } from "../admin/NodesShown.ts"
 import { verbs } from "../admin/verbs.ts"
 import type { NodeStatus } from "../wire/answers.ts"
 import { withCluster } from "./Cluster.ts"

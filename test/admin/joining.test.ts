@@ -18,13 +18,16 @@ describe("a node that joins", () => {
       const { identity } = nodes.node("joiner").store
       expect(identity.node).toBe(4)
       expect(identity.clusterId).toBe(nodes.node("n1").store.identity.clusterId)
-      for (const id of nodes.founders) {
-        const record = nodes
+      const recordAt = (id: number) =>
+        nodes
           .node(`n${id}`)
           .control.directory()
           .nodes.find((node) => node.id === 4)
-        expect(record).toMatchObject({ state: "member", incarnation: identity.incarnation })
+      for (const id of nodes.founders) {
+        expect(recordAt(id)).toMatchObject({ incarnation: identity.incarnation })
       }
+      // Let in, and then heard of as running.
+      await until("n4 is a member", () => recordAt(1)?.state === "member")
       const record = nodes.node("n1").control.directory().nodes[3] as object
       const again = await order(client, "node.join", record)
       expect(again.node).toBe(4)
@@ -35,6 +38,58 @@ describe("a node that joins", () => {
       expect((await order(client, "node.join", other)).node).toBe(5)
     })
   }, 60_000)
+
+  test("several join at once, by way of different nodes: each has an id, all are members, in the ring, and take replicas", async () => {
+    await withNodes(3, async (nodes) => {
+      await founded(nodes)
+      const client = await nodes.client()
+      const names = ["a", "b", "c"]
+      await Promise.all(names.map((name) => nodes.join(name)))
+      const ids = names.map((name) => nodes.node(name).store.identity.node)
+      expect([...ids].sort()).toEqual([4, 5, 6])
+      const rows = async (verb: string, field: string) =>
+        (await order(client, verb, {}))[field] as ReadonlyArray<Record<string, unknown>>
+      await until("all are up", async () => {
+        const shown = await rows("node.list", "nodes")
+        return shown.length === 6 && shown.every(({ state }) => state === "up")
+      })
+      await until("all are in the ring", async () => {
+        return (await rows("ring.show", "members")).length === 6
+      })
+      for (const [i, on] of ids.entries()) {
+        await order(client, "range.addReplica", { range: i + 1, on })
+      }
+      for (const [i, on] of ids.entries()) {
+        const range = nodes.ranges().find(({ id }) => id === i + 1)
+        expect(range?.replicas.map(({ node }) => node)).toContain(on)
+      }
+      expect(await run(client.put("default", "key", "value"))).toBeDefined()
+    })
+  }, 120_000)
+
+  test("a node says where it stands and what it can carry; it may bind elsewhere than where others call", async () => {
+    await withNodes(3, async (nodes) => {
+      await founded(nodes)
+      const client = await nodes.client()
+      const standing = { zone: "z2", rack: "r1", host: "h7", capacity: 2 }
+      // Others call a forwarder, as they would behind a translation of addresses.
+      const place = await nodes.join("inside", { standing, forwarded: true })
+      expect(place).toBe(4)
+      await until("n4 is up", async () => {
+        const shown: ReadonlyArray<Record<string, unknown>> = (await order(client, "node.list", {}))
+          .nodes
+        const { state, zone, rack, host, capacity } = shown[3] ?? {}
+        return (
+          JSON.stringify([state, zone, rack, host, capacity]) ===
+          JSON.stringify(["up", "z2", "r1", "h7", 2])
+        )
+      })
+      await order(client, "range.move", { range: 1, from: 1, to: 4 })
+      await order(client, "range.transfer", { range: 1, to: 4 })
+      const direct = await nodes.client(false, [4])
+      expect(await run(direct.put("default", "key", "value"))).toBeDefined()
+    })
+  }, 120_000)
 
   test("pitfall 28: an emptied directory does not come back as the node that it was, joined or founder", async () => {
     await withNodes(3, async (nodes) => {

@@ -1,4 +1,5 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs"
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Context, Effect, Exit, Layer, Scope } from "effect"
@@ -26,6 +27,51 @@ interface Running {
 
 const host = "127.0.0.1"
 
+interface JoinedHow {
+  readonly place?: number
+  readonly standing?: Node.NodeOptions["standing"]
+  /** Others reach it at other ports than those that it binds. */
+  readonly forwarded?: boolean
+}
+
+/** Passes bytes on, both ways. */
+class Forwarder {
+  target = 0
+  private readonly server: Server
+  private readonly sockets = new Set<Socket>()
+
+  private constructor(server: Server) {
+    this.server = server
+    server.on("connection", (inward) => {
+      const outward = connect(this.target, host)
+      for (const [one, other] of [
+        [inward, outward],
+        [outward, inward],
+      ] as const) {
+        this.sockets.add(one)
+        one.on("error", () => other.destroy())
+        one.on("close", () => other.destroy())
+        one.pipe(other)
+      }
+    })
+  }
+
+  static async start(): Promise<Forwarder> {
+    const server = createServer()
+    await new Promise<void>((done) => server.listen(0, host, done))
+    return new Forwarder(server)
+  }
+
+  get port(): number {
+    return (this.server.address() as AddressInfo).port
+  }
+
+  stop(): void {
+    for (const socket of this.sockets) socket.destroy()
+    this.server.close()
+  }
+}
+
 /** Whole nodes in this process: real files, sockets and worker threads. */
 export class Nodes {
   readonly root = mkdtempSync(join(tmpdir(), "kvorum-admin-"))
@@ -35,6 +81,7 @@ export class Nodes {
   private readonly running = new Map<string, Running>()
   private readonly outer = Effect.runSync(Scope.make())
   private nextPort: number
+  private readonly forwarders: Array<Forwarder> = []
 
   /** `tending`: what the nodes see to by themselves; else nothing moves but by order. */
   constructor(founders: number, more = 3, tending: TendingPolicy | "none" = "none") {
@@ -70,10 +117,33 @@ export class Nodes {
   }
 
   /** A node that joins with what is in its directory; started again under the same name it has the same addresses. */
-  async join(name: string, place = ++this.nextPort): Promise<number> {
+  async join(name: string, how: number | JoinedHow = {}): Promise<number> {
     const { tending, endpoints } = this
-    const options = { dataDirectory: this.directory(name), endpoints, tending }
+    const {
+      place = ++this.nextPort,
+      standing,
+      forwarded,
+    } = typeof how === "number" ? ({ place: how } as JoinedHow) : how
+    const base = { dataDirectory: this.directory(name), endpoints, tending }
+    const options = { ...base, ...(standing === undefined ? {} : { standing }) }
+    if (forwarded === true) return this.joinForwarded(name, place, options)
     await this.run(name, Node.joinedLayer({ ...options, ...this.addresses(place), bindHost: host }))
+    return place
+  }
+
+  private async joinForwarded(
+    name: string,
+    place: number,
+    options: Omit<Node.JoinedNodeOptions, "peer" | "client" | "bindHost">,
+  ): Promise<number> {
+    const [client, peer] = await Promise.all([Forwarder.start(), Forwarder.start()])
+    this.forwarders.push(client, peer)
+    const { peer: bound, client: boundClient } = this.addresses(place)
+    client.target = boundClient.port
+    peer.target = bound.port
+    const bindPorts = { peer: bound.port, client: boundClient.port }
+    const at = { peer: { host, port: peer.port }, client: { host, port: client.port } }
+    await this.run(name, Node.joinedLayer({ ...options, ...at, bindHost: host, bindPorts }))
     return place
   }
 
@@ -132,6 +202,7 @@ export class Nodes {
   async close(): Promise<void> {
     await Effect.runPromise(Scope.close(this.outer, Exit.void))
     await Promise.all([...this.running.keys()].map((name) => this.stop(name)))
+    for (const forwarder of this.forwarders) forwarder.stop()
     rmSync(this.root, { recursive: true, force: true })
   }
 }
