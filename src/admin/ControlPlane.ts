@@ -6,10 +6,11 @@ import { type AdminOrder, type AdminReply, Control } from "../server/StoreServic
 import type { Refusal } from "../wire/answers.ts"
 import { isolateTag } from "./Isolating.ts"
 import { keepDirectory } from "./Keeping.ts"
+import { isLong, LongOrders, orderIdOf, showOrder } from "./LongOrders.ts"
 import { mergeRanges } from "./Merging.ts"
-import { Meta } from "./Meta.ts"
+import { invalid, Meta } from "./Meta.ts"
 import { createNamespace, deleteNamespace, listNamespaces } from "./Namespaces.ts"
-import { drainNode, joinNode, removeNode } from "./Nodes.ts"
+import { drainNode, joinNode, removeNode, replaceNode } from "./Nodes.ts"
 import { nodesShown } from "./NodesShown.ts"
 import type { Plane } from "./Plane.ts"
 import { addReplica, moveReplica, removeReplica, splitByOrder, transferRange } from "./Ranges.ts"
@@ -42,7 +43,7 @@ import { type Order, parseOrder } from "./verbs.ts"
  *
  * What needs no order, such as cuts of ranges that have grown, is in Tending.ts.
  *
- * Left out: a queue of orders that outlives its client (an order whose deadline passes says how far it came, and is given again).
+ * Orders that copy data outlive those who carry them out (LongOrders.ts); any other one whose deadline passes says how far it came, and is given again.
  */
 const everyMs = 1000
 /** While there is no ring yet, with which founding ends: somebody waits. */
@@ -112,6 +113,15 @@ const make = Effect.fnUntraced(function* (options: Parameters<typeof layer>[0]) 
   )
   if (tending !== "none") yield* Effect.forkScoped(tend(plane, tending))
   const run = yield* FiberSet.makeRuntime<never, void, never>()
+  const longOrders = new LongOrders(
+    plane,
+    (reporting, verb, args) => {
+      const order = parseOrder(verb, args)
+      return typeof order === "string" ? invalid(order) : procedure(reporting, order)
+    },
+    run,
+  )
+  yield* Effect.forkScoped(longOrders.takeOver())
   let underWay = 0
   yield* Effect.acquireRelease(
     Effect.sync(() =>
@@ -122,7 +132,7 @@ const make = Effect.fnUntraced(function* (options: Parameters<typeof layer>[0]) 
         }
         underWay++
         run(
-          Effect.map(carryOut(plane, order), (answer) => {
+          Effect.map(carryOut(plane, longOrders, order), (answer) => {
             underWay--
             reply(answer)
           }),
@@ -141,7 +151,11 @@ const keepRing = Effect.fnUntraced(function* (plane: Plane) {
 })
 
 /** Never fails: what goes wrong is the answer. */
-function carryOut(plane: Plane, { verb, args, deadlineMs }: AdminOrder): Effect.Effect<AdminReply> {
+function carryOut(
+  plane: Plane,
+  longOrders: LongOrders,
+  { verb, args, deadlineMs }: AdminOrder,
+): Effect.Effect<AdminReply> {
   const order = parseOrder(verb, args)
   if (typeof order === "string") {
     return Effect.succeed({
@@ -149,8 +163,12 @@ function carryOut(plane: Plane, { verb, args, deadlineMs }: AdminOrder): Effect.
       refusal: { _tag: "InvalidRequest", message: order },
     })
   }
-  const again = "the same order, given again, goes on from where it stopped"
-  return procedure(plane, order).pipe(
+  const isKept = isLong(order)
+  const again = isKept
+    ? "it goes on by itself"
+    : "the same order, given again, goes on from where it stopped"
+  const work = isKept ? longOrders.run(orderIdOf(args), verb, args) : procedure(plane, order)
+  return work.pipe(
     Effect.timeoutOption(deadlineMs),
     Effect.map((result): AdminReply => {
       if (Option.isSome(result)) return { _tag: "Done", result: result.value }
@@ -158,7 +176,9 @@ function carryOut(plane: Plane, { verb, args, deadlineMs }: AdminOrder): Effect.
       return { _tag: "Refused", refusal: { _tag: "Unfinished", message } }
     }),
     Effect.catch((error: KvorumError) => {
-      const message = `${verb} stopped: ${error.message}; ${again}`
+      const message = isKept
+        ? `${verb} stopped: ${error.message}`
+        : `${verb} stopped: ${error.message}; ${again}`
       return Effect.succeed<AdminReply>({ _tag: "Refused", refusal: refusalOf(error, message) })
     }),
     Effect.catchCause((cause) =>
@@ -200,6 +220,10 @@ function procedure(plane: Plane, order: Order): Effect.Effect<unknown, KvorumErr
       return drainNode(plane, order.node)
     case "NodeRemove":
       return removeNode(plane, order.node)
+    case "NodeReplace":
+      return replaceNode(plane, order.node)
+    case "OrderShow":
+      return showOrder(plane, order.order)
     case "Refresh":
       return Effect.as(plane.refresh, {})
     case "NodeList":

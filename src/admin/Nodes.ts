@@ -2,8 +2,9 @@ import { Effect } from "effect"
 import { directoryAsJson, type NodeRecord, type NodeState } from "../server/directory.ts"
 import type { NodeId, RangeDescriptor, RangeId } from "../types.ts"
 import { invalid, nodeKey, type Snapshot } from "./Meta.ts"
-import { liveNodes, type Plane, rangesOf, refreshAll } from "./Plane.ts"
+import { liveNodes, type Plane, rangesOf, refreshAll, stayingNodes } from "./Plane.ts"
 import { type Candidate, loadsOf, placeVoters } from "./placement.ts"
+import { measuresOf } from "./Reports.ts"
 import { reshape } from "./Reshape.ts"
 import { leaveRing } from "./RingKeeping.ts"
 import { votersOf } from "./reshaping.ts"
@@ -75,14 +76,18 @@ interface Departure {
   readonly isFewer: boolean
 }
 
-/** Of each range that the node holds a replica of. Refused where it has the only one, and nobody could take it. */
-const departuresFrom = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId) {
-  const candidates = (yield* liveNodes(plane)).filter(({ node }) => node !== leaving)
+/** Of each range that the node holds a replica of. Refused where it has the only one, and nobody could take it. `heir`: who takes all that it does not hold already. */
+const departuresFrom = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId, heir?: NodeId) {
+  const live = yield* liveNodes(plane)
+  const candidates = live.filter(({ node }) => node !== leaving)
   const descriptors = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
   const loads = loadsOf(descriptors)
   const held = descriptors.filter(({ replicas }) => replicas.some(({ node }) => node === leaving))
   const departures = held.map((descriptor): Departure => {
-    const wanted = votersWithout(descriptor, { leaving, candidates, loads })
+    const inherits = heir !== undefined && !votersOf(descriptor).includes(heir)
+    const wanted = inherits
+      ? [...votersOf(descriptor).filter((node) => node !== leaving), heir]
+      : votersWithout(descriptor, { leaving, candidates, loads })
     for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
     const heirs = wanted.filter((node) => !votersOf(descriptor).includes(node))
     const isFewer = wanted.length < votersOf(descriptor).length
@@ -94,6 +99,41 @@ const departuresFrom = Effect.fnUntraced(function* (plane: Plane, leaving: NodeI
     `n${leaving} has the only replica of range ${stuck.id}, and no other node is up to take it: start one first`,
   )
 })
+
+/** Counts the replicas that leave a node, for those who wait for it. */
+class Departing {
+  private readonly plane: Plane
+  private done = 0
+  private doneBytes = 0
+  private bytesOf: (range: RangeId) => number = () => 0
+
+  constructor(plane: Plane) {
+    this.plane = plane
+  }
+
+  /** How large they are. */
+  readonly measure = Effect.fnUntraced(function* (this: Departing) {
+    if (this.plane.report === undefined) return
+    const nodes = yield* liveNodes(this.plane)
+    const measures = yield* measuresOf(
+      this.plane,
+      nodes.map(({ node }) => node),
+    )
+    this.bytesOf = (range) => measures.get(range)?.bytes ?? 0
+  })
+
+  left(departures: ReadonlyArray<Departure>): void {
+    const bytes = departures.reduce((sum, { id }) => sum + this.bytesOf(id), 0)
+    const total = this.done + departures.length
+    const { done, doneBytes } = this
+    this.plane.report?.({ done, total, doneBytes, totalBytes: doneBytes + bytes })
+  }
+
+  gone({ id }: Departure): void {
+    this.done++
+    this.doneBytes += this.bytesOf(id)
+  }
+}
 
 function depart(plane: Plane, leaving: NodeId, { id, heirs }: Departure) {
   return reshape(plane, id, (voters) => [
@@ -127,6 +167,8 @@ export const drainNode = Effect.fnUntraced(function* (plane: Plane, node: NodeId
   if (state === "removed") return yield* invalid(`n${node} was removed from the cluster`)
   if (state === "leaving") return yield* invalid(`n${node} is being removed`)
   let moved = 0
+  const departing = new Departing(plane)
+  yield* departing.measure()
   for (;;) {
     const departures = yield* departuresFrom(plane, node)
     const fewer = departures.find(({ isFewer }) => isFewer)
@@ -141,8 +183,10 @@ export const drainNode = Effect.fnUntraced(function* (plane: Plane, node: NodeId
       continue
     }
     if (departures.length === 0) break
-    for (const departure of departures) {
+    for (const [i, departure] of departures.entries()) {
+      departing.left(departures.slice(i))
       yield* depart(plane, node, departure)
+      departing.gone(departure)
       moved++
     }
   }
@@ -156,12 +200,20 @@ export const drainNode = Effect.fnUntraced(function* (plane: Plane, node: NodeId
  * node refuses its incarnation and its process stops. Refused before anything happens when a range would be left without a replica. The result counts the
  * replicas that moved, and the ranges that have one fewer.
  */
-export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId) {
+export const removeNode = (plane: Plane, leaving: NodeId) => leave(plane, leaving, undefined)
+
+const leave = Effect.fnUntraced(function* (
+  plane: Plane,
+  leaving: NodeId,
+  heir: NodeId | undefined,
+) {
   let { state } = yield* recordOf(plane, leaving)
   let moved = 0
   let fewer = 0
+  const departing = new Departing(plane)
+  yield* departing.measure()
   for (;;) {
-    const departures = yield* departuresFrom(plane, leaving)
+    const departures = yield* departuresFrom(plane, leaving, heir)
     if (departures.length === 0 && (state === "leaving" || state === "removed")) {
       if (state === "removed") break
       yield* leaveRing(plane, leaving)
@@ -175,8 +227,10 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
       state = "leaving"
       continue
     }
-    for (const departure of departures) {
+    for (const [i, departure] of departures.entries()) {
+      departing.left(departures.slice(i))
       yield* depart(plane, leaving, departure)
+      departing.gone(departure)
       if (departure.isFewer) fewer++
       else moved++
     }
@@ -184,6 +238,41 @@ export const removeNode = Effect.fnUntraced(function* (plane: Plane, leaving: No
   yield* tellLeaving(plane, leaving)
   yield* refreshAll(plane)
   return { moved, fewer }
+})
+
+/**
+ * Puts another node in the place of one: the member that holds fewest replicas takes all that the other one holds and it does not, and its slots go by the ring as they do at a removal;
+ * then the other one is removed. Refused unless every range keeps as many copies as it has. The other one may be down for good.
+ */
+export const replaceNode = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId) {
+  const { state } = yield* recordOf(plane, leaving)
+  const descriptors = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
+  const loads = loadsOf(descriptors)
+  const live = yield* liveNodes(plane)
+  const [heir] = live
+    .filter(({ node }) => node !== leaving)
+    .sort(
+      (one, other) =>
+        (loads.get(one.node) ?? 0) - (loads.get(other.node) ?? 0) || other.node - one.node,
+    )
+  if (heir === undefined)
+    return yield* invalid(`no other node is up to take the place of n${leaving}`)
+  if (state !== "leaving" && state !== "removed") {
+    const staying = yield* stayingNodes(plane)
+    const others = staying.filter(({ node }) => node !== leaving).length
+    const short = descriptors.find(
+      (range) => votersOf(range).includes(leaving) && votersOf(range).length > others,
+    )
+    const departures = yield* departuresFrom(plane, leaving, heir.node)
+    const fewer = short?.id ?? departures.find(({ isFewer }) => isFewer)?.id
+    if (fewer !== undefined) {
+      return yield* invalid(
+        `range ${fewer} has a replica on n${leaving}, and no other node that is up could take it: let a new node join first`,
+      )
+    }
+  }
+  const { moved } = yield* leave(plane, leaving, heir.node)
+  return { moved, by: heir.node }
 })
 
 /** The one that was removed is no longer among those that are told; it reads it in the directory, and stops. */

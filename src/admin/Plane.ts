@@ -15,6 +15,16 @@ export interface Plane {
   readonly control: ControlShape
   /** Reads the directory into this node now. */
   readonly refresh: Effect.Effect<void, KvorumError>
+  /** Takes note of how far a procedure is, for those who wait for it. */
+  readonly report?: (progress: Progress) => void
+}
+
+/** How far a procedure is: replicas that it moves, and about their bytes. */
+export interface Progress {
+  readonly done: number
+  readonly total: number
+  readonly doneBytes: number
+  readonly totalBytes: number
 }
 
 export interface LedRange {

@@ -30,7 +30,13 @@ export const rebalance = Effect.fnUntraced(function* (plane: Plane, dryRun: bool
     const steps = yield* nextSteps(plane, balanceDefaults)
     if (dryRun) return { moved, transferred, steps }
     if (steps.length === 0) return { moved, transferred, steps }
-    const done = yield* carryOutAll(plane, steps)
+    const before = moved + transferred
+    // Of this plan; what it leaves to do the next one knows.
+    const total = before + steps.length
+    plane.report?.({ done: before, total, doneBytes: 0, totalBytes: 0 })
+    const done = yield* carryOutAll(plane, steps, (count) =>
+      plane.report?.({ done: before + count, total, doneBytes: 0, totalBytes: 0 }),
+    )
     moved += done.moved
     transferred += done.transferred
     if (done.moved + done.transferred > 0) continue
@@ -41,7 +47,11 @@ export const rebalance = Effect.fnUntraced(function* (plane: Plane, dryRun: bool
   }
 })
 
-const carryOutAll = Effect.fnUntraced(function* (plane: Plane, steps: ReadonlyArray<Step>) {
+const carryOutAll = Effect.fnUntraced(function* (
+  plane: Plane,
+  steps: ReadonlyArray<Step>,
+  told: (count: number) => void = () => {},
+) {
   let moved = 0
   let transferred = 0
   yield* Effect.forEach(
@@ -51,6 +61,7 @@ const carryOutAll = Effect.fnUntraced(function* (plane: Plane, steps: ReadonlyAr
       if (!isDone) return
       if (step._tag === "Move") moved++
       else transferred++
+      told(moved + transferred)
     }),
     { concurrency: atOnce, discard: true },
   )

@@ -65,6 +65,8 @@ export type Order =
   | { readonly _tag: "NodeJoin"; readonly node: NewNode }
   | { readonly _tag: "NodeDrain"; readonly node: NodeId }
   | { readonly _tag: "NodeRemove"; readonly node: NodeId }
+  | { readonly _tag: "NodeReplace"; readonly node: NodeId }
+  | { readonly _tag: "OrderShow"; readonly order: string }
   | { readonly _tag: "Rebalance"; readonly dryRun: boolean }
   | { readonly _tag: "Refresh" }
   | { readonly _tag: "NodeReport" }
@@ -88,6 +90,9 @@ export const verbs = {
   nodeList: "node.list",
   nodeDrain: "node.drain",
   nodeRemove: "node.remove",
+  nodeReplace: "node.replace",
+  /** What has become of a long order. */
+  orderShow: "order.show",
   rebalance: "cluster.rebalance",
   /** Read the directory now. */
   refresh: "directory.refresh",
@@ -162,6 +167,10 @@ function read(verb: string, fields: Fields): Order {
       return { _tag: "NodeDrain", node: count(fields, "node") }
     case verbs.nodeRemove:
       return { _tag: "NodeRemove", node: count(fields, "node") }
+    case verbs.nodeReplace:
+      return { _tag: "NodeReplace", node: count(fields, "node") }
+    case verbs.orderShow:
+      return { _tag: "OrderShow", order: textOf(fields, "order") }
     case verbs.rebalance:
       return { _tag: "Rebalance", dryRun: fields.dryRun === true }
     case verbs.refresh:

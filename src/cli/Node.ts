@@ -5,7 +5,7 @@ import type { NodeStatus } from "../wire/answers.ts"
 import { withCluster } from "./Cluster.ts"
 import { Argument, Command } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { nodeOf, order } from "./Orders.ts"
+import { longOrder, nodeOf } from "./Orders.ts"
 import { note, print, printJson } from "./Output.ts"
 import { nodeName } from "./receipts.ts"
 
@@ -94,7 +94,8 @@ const remove = Command.make(
   },
   Effect.fnUntraced(function* (options) {
     const node = yield* nodeOf("node", options.node)
-    const result = yield* order(options, "node.remove", { node })
+    const of = nodeName(node)
+    const result = yield* longOrder(options, { verb: verbs.nodeRemove, args: { node }, of })
     if (options.json) return yield* printJson(result)
     const { moved, fewer } = result
     const said = typeof moved === "number" && moved > 0 ? `, ${moved} replicas were moved away` : ""
@@ -129,7 +130,8 @@ const drain = Command.make(
   },
   Effect.fnUntraced(function* (options) {
     const node = yield* nodeOf("node", options.node)
-    const result = yield* order(options, "node.drain", { node })
+    const of = nodeName(node)
+    const result = yield* longOrder(options, { verb: verbs.nodeDrain, args: { node }, of })
     if (options.json) return yield* printJson(result)
     yield* note(
       `${nodeName(node)} is empty, ${result.moved} replicas were moved away: it stays in the cluster and is given nothing; kvorum node remove ${nodeName(node)} takes it out`,
@@ -144,10 +146,40 @@ const drain = Command.make(
   Command.withExamples([{ command: "kvorum node drain n2", description: "then node remove n2" }]),
 )
 
+const replace = Command.make(
+  "replace",
+  {
+    node: Argument.String("node").pipe(
+      Argument.withDescription("The node whose place another one takes: n2"),
+    ),
+    json: Flags.json,
+    ...Flags.cluster,
+  },
+  Effect.fnUntraced(function* (options) {
+    const node = yield* nodeOf("node", options.node)
+    const of = nodeName(node)
+    const result = yield* longOrder(options, { verb: verbs.nodeReplace, args: { node }, of })
+    if (options.json) return yield* printJson(result)
+    const { moved, by } = result as { readonly moved: number; readonly by: number }
+    yield* note(
+      `${nodeName(by)} has taken the place of ${of}: ${moved} replicas were moved, and ${of} is no longer of the cluster`,
+    )
+  }),
+).pipe(
+  Command.withShortDescription("Put another node in the place of one"),
+  Command.withDescription(
+    "Gives all that the node holds to the member with the fewest replicas, as a rule one that has just joined, and takes the node out of the cluster. It may run, or be down for good; what a node " +
+      "that is down alone held is lost. Refused unless every range keeps as many copies as it has: let a new node join first.",
+  ),
+  Command.withExamples([
+    { command: "kvorum node replace n2", description: "after a new node has joined" },
+  ]),
+)
+
 export const node = Command.make("node").pipe(
-  Command.withShortDescription("List, drain and remove nodes"),
+  Command.withShortDescription("List, drain, remove and replace nodes"),
   Command.withDescription(
     "Nodes join with `kvorum serve --join HOST:PORT --data DIR`, and leave with `kvorum node remove`.",
   ),
-  Command.withSubcommands([list, drain, remove]),
+  Command.withSubcommands([list, drain, remove, replace]),
 )

@@ -6,6 +6,21 @@ const lineMs = 10_000
 /** Work that is done sooner shows nothing. */
 const quietMs = 500
 
+const mebibyte = 2 ** 20
+
+interface Amounts {
+  readonly path: string
+  readonly doneBytes: number
+  readonly totalBytes: number
+  /** What the bytes come in, where that is counted. */
+  readonly pieces?: { readonly done: number; readonly total: number; readonly unit: string }
+}
+
+/** Pieces that hardly have bytes tell more by their number. */
+function goesByPieces({ pieces, totalBytes }: Amounts): boolean {
+  return pieces !== undefined && totalBytes < mebibyte
+}
+
 /** Where progress is shown. */
 export interface ProgressPlace {
   /** Width of the terminal; `undefined` = it is none. */
@@ -30,29 +45,25 @@ export class ProgressLine {
   private readonly place: ProgressPlace
   private readonly startedMs: number
   private shownMs: number
-  private rateBytesPerMs = 0
-  private sample: { readonly timeMs: number; readonly doneBytes: number }
+  private ratePerMs = 0
+  private sample: { readonly timeMs: number; readonly done: number }
   private drawn = false
 
   constructor(place: ProgressPlace = stderrPlace) {
     this.place = place
     this.startedMs = place.nowMs()
     this.shownMs = this.startedMs
-    this.sample = { timeMs: this.startedMs, doneBytes: 0 }
+    this.sample = { timeMs: this.startedMs, done: 0 }
   }
 
-  show(progress: {
-    readonly path: string
-    readonly doneBytes: number
-    readonly totalBytes: number
-  }): void {
+  show(progress: Amounts): void {
     const { columns, write } = this.place
     const nowMs = this.place.nowMs()
     const waitMs = columns === undefined ? lineMs : this.drawn ? redrawMs : quietMs
     if (nowMs - this.shownMs < waitMs) return
-    this.measure(nowMs, progress.doneBytes)
+    this.measure(nowMs, goesByPieces(progress) ? (progress.pieces?.done ?? 0) : progress.doneBytes)
     this.shownMs = nowMs
-    const line = progressText({ ...progress, bytesPerSecond: this.rateBytesPerMs * 1000 })
+    const line = progressText({ ...progress, perSecond: this.ratePerMs * 1000 })
     if (columns === undefined) return write(`${line}\n`)
     this.drawn = true
     write(`\r\u001b[K${line.slice(0, columns - 1)}`)
@@ -64,29 +75,30 @@ export class ProgressLine {
     this.drawn = false
   }
 
-  private measure(nowMs: number, doneBytes: number): void {
+  private measure(nowMs: number, done: number): void {
     const elapsedMs = nowMs - this.sample.timeMs
-    const rate = elapsedMs > 0 ? (doneBytes - this.sample.doneBytes) / elapsedMs : 0
+    const rate = elapsedMs > 0 ? (done - this.sample.done) / elapsedMs : 0
     // An old rate fades with a half-life of about two seconds.
-    const weight = this.rateBytesPerMs === 0 ? 1 : 1 - 0.5 ** (elapsedMs / 2000)
-    this.rateBytesPerMs += (rate - this.rateBytesPerMs) * weight
-    this.sample = { timeMs: nowMs, doneBytes }
+    const weight = this.ratePerMs === 0 ? 1 : 1 - 0.5 ** (elapsedMs / 2000)
+    this.ratePerMs += (rate - this.ratePerMs) * weight
+    this.sample = { timeMs: nowMs, done }
   }
 }
 
-/** `engine/00000012.table  120 of 480 MiB, 310 MiB/s, 2 s left`. */
-export function progressText(progress: {
-  readonly path: string
-  readonly doneBytes: number
-  readonly totalBytes: number
-  readonly bytesPerSecond: number
-}): string {
-  const { path, doneBytes, totalBytes, bytesPerSecond } = progress
-  const mebibytes = (bytes: number) => Math.round(bytes / 2 ** 20)
-  const amount = `${mebibytes(doneBytes)} of ${mebibytes(totalBytes)} MiB`
-  if (bytesPerSecond <= 0) return `${path}  ${amount}`
-  const left = timeText(Math.max(0, totalBytes - doneBytes) / bytesPerSecond)
-  return `${path}  ${amount}, ${mebibytes(bytesPerSecond)} MiB/s, ${left} left`
+/** `engine/00000012.table  120 of 480 MiB, 310 MiB/s, 2 s left`; with pieces `n2  3 of 12 replicas, 120 of 480 MiB, 31 MiB/s, 12 s left`. */
+export function progressText(progress: Amounts & { readonly perSecond: number }): string {
+  const { path, doneBytes, totalBytes, pieces, perSecond } = progress
+  const mebibytes = (bytes: number) => Math.round(bytes / mebibyte)
+  const byPieces = goesByPieces(progress)
+  const amounts = [
+    ...(pieces === undefined ? [] : [`${pieces.done} of ${pieces.total} ${pieces.unit}`]),
+    ...(byPieces ? [] : [`${mebibytes(doneBytes)} of ${mebibytes(totalBytes)} MiB`]),
+  ]
+  const amount = `${path}  ${amounts.join(", ")}`
+  if (perSecond <= 0) return amount
+  const [done, total] = byPieces && pieces ? [pieces.done, pieces.total] : [doneBytes, totalBytes]
+  const rate = byPieces ? `${perSecond.toFixed(1)}/s` : `${mebibytes(perSecond)} MiB/s`
+  return `${amount}, ${rate}, ${timeText(Math.max(0, total - done) / perSecond)} left`
 }
 
 function timeText(seconds: number): string {

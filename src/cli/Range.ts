@@ -6,7 +6,7 @@ import { positionIn } from "../lib/position.ts"
 import { withCluster } from "./Cluster.ts"
 import { Argument, Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { nodeFlag, nodeOf, order, rangeArgument } from "./Orders.ts"
+import { longOrder, nodeFlag, nodeOf, order, rangeArgument } from "./Orders.ts"
 import { note, print, printJson, usageError } from "./Output.ts"
 import { rangeList } from "./Ranges.ts"
 import { nodeName } from "./receipts.ts"
@@ -174,7 +174,11 @@ const move = Command.make(
     const from = yield* nodeOf("from", source)
     const to = yield* nodeOf("to", target)
     if (from === to) return yield* usageError("from and to name the same node")
-    const result = yield* order(options, "range.move", { range, from, to })
+    const args = { range, from, to }
+    const result = yield* longOrder(options, {
+      ...{ verb: "range.move", args },
+      of: `range ${range}`,
+    })
     const done = `range ${range}: the replica of ${nodeName(from)} has moved to ${nodeName(to)}`
     yield* report(options, result, done)
   }),

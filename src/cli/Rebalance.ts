@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import { Command } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { order } from "./Orders.ts"
+import { longOrder, order } from "./Orders.ts"
 import { note, print, printJson } from "./Output.ts"
 import { nodeName } from "./receipts.ts"
 
@@ -33,7 +33,11 @@ export const rebalance = Command.make(
   },
   Effect.fnUntraced(function* (options) {
     const { dryRun, json } = options
-    const result = yield* order(options, "cluster.rebalance", { dryRun })
+    const verb = "cluster.rebalance"
+    const args = { dryRun }
+    const result = yield* dryRun
+      ? order(options, verb, args)
+      : longOrder(options, { verb, args, of: "rebalance", unit: "steps" })
     if (json) return yield* printJson(result)
     const steps = (result.steps ?? []) as ReadonlyArray<Step>
     for (const step of steps) yield* print(lineOf(step))

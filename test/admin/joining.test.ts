@@ -76,8 +76,8 @@ describe("a node that joins", () => {
       const place = await nodes.join("inside", { standing, forwarded: true })
       expect(place).toBe(4)
       await until("n4 is up", async () => {
-        const shown: ReadonlyArray<Record<string, unknown>> = (await order(client, "node.list", {}))
-          .nodes
+        const listed = await order(client, "node.list", {})
+        const shown = listed.nodes as ReadonlyArray<Record<string, unknown>>
         const { state, zone, rack, host, capacity } = shown[3] ?? {}
         return (
           JSON.stringify([state, zone, rack, host, capacity]) ===

@@ -125,13 +125,18 @@ describe("kvorum doctor", () => {
 
   test("progress says where, how much, how fast and how long", () => {
     const progress = { path: "engine/00000012.table", doneBytes: 120 * 2 ** 20 }
-    const total = { totalBytes: 480 * 2 ** 20, bytesPerSecond: 300 * 2 ** 20 }
+    const total = { totalBytes: 480 * 2 ** 20, perSecond: 300 * 2 ** 20 }
     expect(progressText({ ...progress, ...total })).toBe(
       "engine/00000012.table  120 of 480 MiB, 300 MiB/s, 2 s left",
     )
-    expect(progressText({ ...progress, ...total, bytesPerSecond: 2 ** 20 })).toEndWith(
+    expect(progressText({ ...progress, ...total, perSecond: 2 ** 20 })).toEndWith(
       ", 1 MiB/s, 6 min 0 s left",
     )
+    const pieces = { done: 3, total: 12, unit: "replicas" }
+    const moved = { path: "n2", ...total, doneBytes: 120 * 2 ** 20, pieces }
+    expect(progressText(moved)).toBe("n2  3 of 12 replicas, 120 of 480 MiB, 300 MiB/s, 2 s left")
+    const small = { ...moved, doneBytes: 0, totalBytes: 5000, perSecond: 1.5 }
+    expect(progressText(small)).toBe("n2  3 of 12 replicas, 1.5/s, 6 s left")
   })
 
   test("progress is drawn over again on a terminal, and is a line now and then elsewhere", () => {
