@@ -12,7 +12,7 @@ import { invalid, Meta } from "./Meta.ts"
 import { createNamespace, deleteNamespace, listNamespaces } from "./Namespaces.ts"
 import { drainNode, joinNode, removeNode, replaceNode } from "./Nodes.ts"
 import { nodesShown } from "./NodesShown.ts"
-import type { Plane } from "./Plane.ts"
+import { type Plane, pause } from "./Plane.ts"
 import { addReplica, moveReplica, removeReplica, splitByOrder, transferRange } from "./Ranges.ts"
 import { rebalance } from "./Rebalancing.ts"
 import { removeStrayReplicas, replaceOddReplicas } from "./Replacing.ts"
@@ -51,6 +51,7 @@ const foundingMs = 100
 /** A round that takes longer waits for a meta group that is out of reach. */
 const roundMs = 10_000
 const ordersMax = 64
+const enterMs = 5000
 /** Replicas that differ from their peers, or lie on nodes that were removed, are looked for so often, and seen to for so long in one go. */
 const replaceEveryMs = 2000
 const replacingMs = 600_000
@@ -76,6 +77,7 @@ const make = Effect.fnUntraced(function* (options: Parameters<typeof layer>[0]) 
   // One round after another, so that the directory never goes back.
   const refresh = mutex.withPermits(1)(keepDirectory(control, meta))
   const plane: Plane = { client, meta, control, refresh }
+  yield* sayThatItRuns(plane)
   const wanted = yield* Queue.sliding<void>(1)
   control.whenUnknown(() => void Queue.offerUnsafe(wanted, undefined))
   yield* Effect.timeoutOption(refresh, roundMs).pipe(
@@ -142,6 +144,18 @@ const make = Effect.fnUntraced(function* (options: Parameters<typeof layer>[0]) 
     () => Effect.sync(() => control.appoint(undefined)),
   )
 })
+
+/** One that was let in is given nothing until it has said that it runs, and counts as started once it has, if the meta group is there to hear it. */
+const sayThatItRuns = ({ control, refresh }: Plane) => {
+  const own = () => control.directory().nodes.find(({ id }) => id === control.self.id)
+  const said = Effect.gen(function* () {
+    while (own()?.state === "joining") {
+      yield* Effect.ignore(refresh)
+      yield* pause
+    }
+  })
+  return Effect.timeoutOption(said, enterMs)
+}
 
 /** By the leader of the meta group: as many steps as are due, one after the other. */
 const keepRing = Effect.fnUntraced(function* (plane: Plane) {

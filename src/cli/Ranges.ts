@@ -1,5 +1,10 @@
 import { Effect } from "effect"
-import { toHex } from "../lib/bytes.ts"
+import type { NodeReport } from "../admin/Reports.ts"
+import { verbs } from "../admin/verbs.ts"
+import type { ClientShape } from "../client/Client.ts"
+import { sizeText } from "../doctor/keyText.ts"
+import { fromHex, text, toHex } from "../lib/bytes.ts"
+import { keyIn } from "../lib/position.ts"
 import type { NamespaceInfo, RangeReport } from "../wire/answers.ts"
 import { withCluster } from "./Cluster.ts"
 import { Command } from "./EffectCli.ts"
@@ -30,17 +35,58 @@ function placesText(row: {
     .join(" ")
 }
 
+type Measure = NodeReport["ranges"][number]
+
+const reportMs = 2000
+
+/** What the leaders say that answer: how large a range is, and what is asked of it. */
+const measures = Effect.fnUntraced(function* (client: ClientShape) {
+  const { nodes } = yield* client.status()
+  const byRange = new Map<number, Measure>()
+  yield* Effect.forEach(
+    nodes,
+    ({ id }) =>
+      Effect.match(client.admin(verbs.nodeReport, {}, { node: id, deadlineMs: reportMs }), {
+        onSuccess: (report) => {
+          for (const each of (report as NodeReport).ranges) byRange.set(each.range, each)
+        },
+        onFailure: () => undefined,
+      }),
+    { concurrency: 16, discard: true },
+  )
+  return byRange
+})
+
+/** Keys that have a large part of a range's load. */
+function hotKeys(
+  { hot }: Measure,
+  { descriptor }: RangeReport,
+  namespaces: ReadonlyArray<NamespaceInfo>,
+) {
+  const namespace = namespaces.find(({ id }) => id === descriptor.namespace)
+  return hot.map(({ position, share }) => {
+    const key = keyIn(namespace?.partitioning ?? "ordered", fromHex(position) ?? new Uint8Array())
+    return { key: text(key), percent: Math.round(100 * share) }
+  })
+}
+
+function measureText({ bytes, entries, requestsPerSecond }: Measure): string {
+  return `  size ${sizeText(bytes)}  entries ${entries}  load ${Math.round(requestsPerSecond)}/s`
+}
+
 /** The command that lists the ranges, under the name given: it has two. */
 export const rangeList = (name: string) =>
   Command.make(
     name,
     { json: Flags.json, ...Flags.cluster },
     Effect.fnUntraced(function* (options) {
-      const [namespaces, reports] = yield* withCluster(options, (client) =>
-        Effect.all([client.namespaces(), client.ranges()]),
+      const [namespaces, reports, measured] = yield* withCluster(options, (client) =>
+        Effect.all([client.namespaces(), client.ranges(), measures(client)]),
       )
       const rows = reports.map((report) => {
         const { descriptor, leader, term, index } = report
+        const measure = measured.get(descriptor.id)
+        const { bytes = null, entries = null, requestsPerSecond = null } = measure ?? {}
         return {
           id: descriptor.id,
           namespace: namespaceName(report, namespaces),
@@ -51,20 +97,25 @@ export const rangeList = (name: string) =>
           index,
           replicas: descriptor.replicas.map(({ node }) => nodeName(node)),
           roles: descriptor.replicas.map(({ role }) => role),
+          ...{ bytes, entries, requestsPerSecond },
+          hot: measure === undefined ? [] : hotKeys(measure, report, namespaces),
         }
       })
       if (options.json) return yield* printJson({ ranges: rows })
       for (const row of rows) {
         const interval = `[${row.start}, ${row.end})`
+        const measure = measured.get(row.id)
+        const size = measure === undefined ? "" : measureText(measure)
+        const hot = row.hot.map(({ key, percent }) => `  hot ${JSON.stringify(key)} ${percent} %`)
         yield* print(
-          `${row.id}  ${row.namespace ?? "-"}  ${interval}  leader ${row.leader ?? "-"}  term ${row.term}  index ${row.index}  replicas ${placesText(row)}`,
+          `${row.id}  ${row.namespace ?? "-"}  ${interval}  leader ${row.leader ?? "-"}  term ${row.term}  index ${row.index}  replicas ${placesText(row)}${size}${hot.join("")}`,
         )
       }
     }),
   ).pipe(
     Command.withShortDescription("Show the ranges"),
     Command.withDescription(
-      "Prints every range: the positions that it holds, from start up to end without end, in hexadecimal (an empty end is the end of the space), who leads it, and where its replicas are. " +
+      "Prints every range: the positions that it holds, from start up to end without end, in hexadecimal (an empty end is the end of the space), who leads it, where its replicas are, about how much they hold (older values that are not dropped yet included) and how much is asked of the leader, with keys that have a fifth of that or more. " +
         "A position is namespace (4 bytes), in a hash namespace slot (2 bytes), and key. A replica that is not a plain voter says so: a learner gets the data first; incoming and outgoing ones are being exchanged. The range of the cluster's own data is of namespace `system`.",
     ),
   )

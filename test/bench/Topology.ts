@@ -4,12 +4,15 @@ import { namespaceStart } from "../../src/lib/position.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import type { Position, RangeDescriptor } from "../../src/types.ts"
 import { type FailoverRow, measureFault } from "./Failover.ts"
+import { benchJoin, type JoinRow } from "./JoinNode.ts"
 import { machineClass, today } from "./Machine.ts"
 
 /** What it costs that ranges change, and that there are many. */
 export interface TopologyOptions {
   readonly json: boolean
   readonly rounds: number
+  /** Data of the cluster that a node joins; 0 = none does. */
+  readonly mebibytes: number
 }
 
 interface RoutesRow {
@@ -63,7 +66,11 @@ export function benchRoutes(ranges = many): RoutesRow {
   }
 }
 
-export function formatTopology(changes: ReadonlyArray<FailoverRow>, routes: RoutesRow): string {
+export function formatTopology(
+  changes: ReadonlyArray<FailoverRow>,
+  routes: RoutesRow,
+  join?: JoinRow,
+): string {
   const lines = [
     "| change under load | samples | writes held up p50 ms | p99 ms | goal ms | failed calls | history |",
     "|---|---|---|---|---|---|---|",
@@ -78,23 +85,34 @@ export function formatTopology(changes: ReadonlyArray<FailoverRow>, routes: Rout
     "",
     `A client's table of ${ranges} ranges: ${lookupUs} us a lookup, ${mebibytes} MiB (goals: below 1 us and 32 MiB).`,
   )
+  if (join !== undefined) {
+    const { movedPercent, calmP99Ms, joiningP99Ms, failedCalls } = join
+    lines.push(
+      "",
+      `A fourth node joins three that hold ${join.mebibytes} MiB each, in ${join.ranges} ranges: it has its share ${join.seconds} s after it is up (goal: 60 for 1,024 MiB), the first replica after ${join.firstMoveSeconds} s; ${movedPercent} % of the bytes were moved (goal: at most 30); clients' p99 ${calmP99Ms} ms before, ${joiningP99Ms} ms meanwhile (goal: at most doubled), ${failedCalls} failed calls.`,
+    )
+  }
   return lines.join("\n")
 }
 
 /** Exit code: 0, or 1 when a history was wrong. */
-export async function benchTopology({ json, rounds }: TopologyOptions): Promise<number> {
+export async function benchTopology(options: TopologyOptions): Promise<number> {
+  const { json, rounds, mebibytes } = options
   const routes = benchRoutes()
   const changes: Array<FailoverRow> = []
-  for (const change of ["split", "merge"] as const) {
+  for (const change of rounds === 0 ? [] : (["split", "merge"] as const)) {
     const row = await measureFault(change, { json, rounds, histories: undefined })
     console.error(`${row.fault}: p50 ${row.p50Ms} ms, p99 ${row.p99Ms} ms of ${row.samples}`)
     changes.push(row)
   }
+  const join = mebibytes === 0 ? undefined : await benchJoin(mebibytes)
   const date = today()
   const machine = machineClass()
   console.error(`\nRanges that change, three nodes, fsync on; ${date}, ${machine}\n`)
   console.log(
-    json ? JSON.stringify({ date, machine, changes, routes }) : formatTopology(changes, routes),
+    json
+      ? JSON.stringify({ date, machine, changes, routes, join })
+      : formatTopology(changes, routes, join),
   )
   return changes.some(({ violations }) => violations > 0) ? 1 : 0
 }

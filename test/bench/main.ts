@@ -14,7 +14,7 @@ import { benchTopology } from "./Topology.ts"
  * `npm run bench -- sim [--seeds N] [--json]`: simulated cluster hours per CPU-minute.
  * `npm run bench -- engine [--json] [--quick] [--only NAME,...] [--skip-peers]`: the storage engine and RocksDB in the same run.
  * `npm run bench -- failover [--json] [--rounds N] [--histories DIR]`: for how long nothing can be written when a node fails.
- * `npm run bench -- topology [--json] [--rounds N]`: what it costs clients that ranges split and merge, and a table of very many ranges.
+ * `npm run bench -- topology [--json] [--rounds N] [--mebibytes N]`: what it costs clients that ranges split and merge and that a node joins, and a table of very many ranges.
  * `npm run bench -- snapshot [--json] [--mebibytes N]`: how fast a new replica catches up, and what that costs clients.
  * `npm run bench -- idle-groups [--json] [--groups N] [--seconds N]`: what groups cost that nobody uses.
  * `npm run bench -- caches [--json] [--quick]`: what each cache of the engine buys.
@@ -39,8 +39,8 @@ const usage = [
   "npm run bench -- failover [--json] [--rounds N] [--histories DIR]",
   "    the time without writes when a leader is killed, paused, cut one way, or its disk stands still (--rounds 12 of each)",
   "    --histories DIR   keep what clients saw, for npm run jepsen and outside checkers",
-  "npm run bench -- topology [--json] [--rounds N]",
-  "    the time without writes when a range splits or two merge under load, and a client's table of 100,000 ranges",
+  "npm run bench -- topology [--json] [--rounds N] [--mebibytes N]",
+  "    the time without writes when a range splits or two merge under load (0 rounds = left out), a node that joins a cluster of N MiB (1024; 0 = none), and a client's table of 100,000 ranges",
   "npm run bench -- snapshot [--json] [--mebibytes N]",
   "    a replica is added to a range of N MiB (1024), with and without clients; beside it a copy of the directory",
   "npm run bench -- idle-groups [--json] [--groups N] [--seconds N]",
@@ -78,7 +78,11 @@ function parse(words: ReadonlyArray<string>) {
     else if (word === "--only") options.only = (words[++i] ?? "").split(",")
     else if (/^--(seconds|seeds|rounds|mebibytes|groups)$/.test(word ?? "")) {
       const number = Number(words[++i])
-      if (!Number.isInteger(number) || number < 1) usageExit(`${word} needs a whole number above 0`)
+      // Of several figures of one bench some may be left out.
+      const least = what === "topology" ? 0 : 1
+      if (!Number.isInteger(number) || number < least) {
+        usageExit(`${word} needs a whole number from ${least}`)
+      }
       options[word?.slice(2) as "seconds" | "seeds" | "rounds" | "mebibytes" | "groups"] = number
     } else usageExit(`unknown option ${word}`)
   }
@@ -125,7 +129,11 @@ switch (what) {
     })
     break
   case "topology":
-    process.exitCode = await benchTopology({ json: options.json, rounds: options.rounds })
+    process.exitCode = await benchTopology({
+      json: options.json,
+      rounds: options.rounds,
+      mebibytes: options.mebibytes,
+    })
     break
   case "snapshot":
     process.exitCode = await benchSnapshot({ json: options.json, mebibytes: options.mebibytes })

@@ -173,17 +173,20 @@ export class NodeSet {
   private readonly outputs = new Map<number, ReadonlyArray<Output>>()
 
   private readonly behindProxy: boolean
+  private joined = 0
 
   constructor(options: {
     readonly nodes: number
     readonly directory: string
+    /** Ports to keep for nodes that join. */
+    readonly more?: number
     /** Others know a node by the address of a proxy that stands before it (PeerProxy.ts). */
     readonly behindProxy?: boolean
   }) {
     this.nodes = options.nodes
     this.behindProxy = options.behindProxy === true
     this.directory = options.directory
-    this.portBase = freePortBase(options.nodes)
+    this.portBase = freePortBase(options.nodes + (options.more ?? 0))
     this.endpoints = endpointsOf(this.portBase, options.nodes)
   }
 
@@ -204,6 +207,10 @@ export class NodeSet {
     mkdirSync(this.directory, { recursive: true })
     const words = ["serve", "--id", String(id), "--data", data, "--cluster", members.join(",")]
     if (this.behindProxy) words.push("--host", "127.0.0.1")
+    this.spawn(id, words)
+  }
+
+  private spawn(id: number, words: ReadonlyArray<string>): void {
     const child = Bun.spawn([bunPath, mainPath, ...words, "--stop-with-stdin"], {
       stdin: "pipe",
       stdout: "pipe",
@@ -212,6 +219,15 @@ export class NodeSet {
     })
     this.children.set(id, child)
     this.outputs.set(id, [new Output(child.stdout), new Output(child.stderr)])
+  }
+
+  /** Starts a further node, which joins by way of n1; its id, when it is up. It is not among `ids`. */
+  async join(): Promise<number> {
+    const id = this.nodes + ++this.joined
+    const data = join(this.directory, `n${id}`)
+    this.spawn(id, ["serve", "--join", this.endpoint(1), "--data", data])
+    await until(`n${id} is up`, () => this.log(id).includes(`n${id} is up: `))
+    return id
   }
 
   startAll(): void {
@@ -251,6 +267,6 @@ export class NodeSet {
   }
 
   async stop(): Promise<void> {
-    await this.killed(this.ids)
+    await this.killed([...this.children.keys()])
   }
 }

@@ -75,8 +75,15 @@ function asClient<A, E>(portBase: number, use: Effect.Effect<A, E, Client>): Pro
   )
 }
 
-/** Puts until one fails; returns the keys that were acknowledged. */
-function fill(prefix: string, options: { readonly puts: number; readonly valueBytes: number }) {
+/** Puts until the node is gone; returns the keys that were acknowledged. On a loaded machine one may fail for want of time before. */
+function fill(
+  prefix: string,
+  options: {
+    readonly puts: number
+    readonly valueBytes: number
+    readonly isGone?: () => boolean
+  },
+) {
   const value = new Uint8Array(options.valueBytes)
   crypto.getRandomValues(value.subarray(0, 65_536))
   const keys = Array.from({ length: options.puts }, (_, i) => `${prefix}${i}`)
@@ -86,6 +93,7 @@ function fill(prefix: string, options: { readonly puts: number; readonly valueBy
     const put = (key: string) =>
       client.put("default", key, value, { deadlineMs: 1500 }).pipe(
         Effect.tap(() => Effect.sync(() => acknowledged.push(key))),
+        Effect.catch((error) => (options.isGone?.() === false ? Effect.void : Effect.fail(error))),
         Effect.asVoid,
       )
     yield* Effect.forEach(keys, put, { concurrency: 8, discard: true }).pipe(Effect.exit)
@@ -203,7 +211,8 @@ for (const failure of failures) {
         ...paths,
       ])
       await isUp(failing)
-      const acknowledged = await asClient(portBase, fill("key", failure))
+      const isGone = () => failing.child.exitCode !== null
+      const acknowledged = await asClient(portBase, fill("key", { ...failure, isGone }))
       await until("the node ends", () => failing.child.exitCode !== null, 60_000)
       expect(failing.child.exitCode).toBe(1)
       await failing.stderr.done
