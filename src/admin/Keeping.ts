@@ -6,7 +6,6 @@ import {
   type EventualNamespaceRecord,
   firstEventualNamespace,
   type NamespaceRecord,
-  takesReport,
 } from "../server/directory.ts"
 import type { ControlShape } from "../server/StoreService.ts"
 import type { RangeDescriptor } from "../types.ts"
@@ -30,7 +29,7 @@ export const keepDirectory = Effect.fnUntraced(function* (control: ControlShape,
   if (!snapshot.directory.founded) return
   yield* tellLost(control, meta, snapshot)
   const { directory, versions } = snapshot
-  const news = led.filter((descriptor) => takesReport(directory.ranges, descriptor))
+  const news = control.news(directory.ranges)
   yield* Effect.forEach(
     news,
     (descriptor) => {

@@ -68,21 +68,34 @@ const carryOutAll = Effect.fnUntraced(function* (
   return { moved, transferred }
 })
 
-/** Looks whether nodes are out of balance, and where `isDue` takes the first steps. True when they are. */
-export const rebalanceOnce = Effect.fnUntraced(function* (
+/** Looks whether nodes are out of balance, and where `isDue` takes one step after another, each by a plan of its own time, as long as `goesOn`. True when they are. */
+export const evenOut = Effect.fnUntraced(function* (
   plane: Plane,
-  { options, isDue }: { readonly options: BalanceOptions; readonly isDue: boolean },
+  {
+    options,
+    isDue,
+    goesOn,
+  }: {
+    readonly options: BalanceOptions
+    readonly isDue: boolean
+    readonly goesOn: () => boolean
+  },
 ) {
-  const steps = yield* nextSteps(plane, options)
-  if (steps.length === 0 || !isDue) return steps.length > 0
-  for (const { _tag, range, from, to } of steps) {
-    const what = _tag === "Move" ? "moves" : "is handed over"
-    yield* Effect.logInfo(
-      `range ${range} ${what} from n${from} to n${to}: nodes carry unequal shares`,
-    )
+  for (let isFirst = true; ; isFirst = false) {
+    const steps = yield* nextSteps(plane, options)
+    if (steps.length === 0 || !isDue) return !isFirst || steps.length > 0
+    let done = 0
+    for (const step of steps) {
+      if (!goesOn()) return true
+      const { _tag, range, from, to } = step
+      const what = _tag === "Move" ? "moves" : "is handed over"
+      yield* Effect.logInfo(
+        `range ${range} ${what} from n${from} to n${to}: nodes carry unequal shares`,
+      )
+      if (yield* carryOut(plane, step)) done++
+    }
+    if (done === 0) return true
   }
-  yield* carryOutAll(plane, steps)
-  return true
 })
 
 const nextSteps = Effect.fnUntraced(function* (plane: Plane, options: BalanceOptions) {

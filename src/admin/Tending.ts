@@ -18,7 +18,7 @@ import { mergeRanges } from "./Merging.ts"
 import { boundaryKey } from "./Meta.ts"
 import { type Plane, rangesOf } from "./Plane.ts"
 import { splitRange } from "./Ranges.ts"
-import { rebalanceOnce } from "./Rebalancing.ts"
+import { evenOut } from "./Rebalancing.ts"
 import { replaceDead } from "./Replacing.ts"
 import { measuresOf } from "./Reports.ts"
 
@@ -48,7 +48,7 @@ export const tendingDefaults: TendingPolicy = {
   // Twice what an order goes by: what nobody asked for had better be worth it.
   balance: { ...balanceDefaults, threshold: 0.1, movesMax: 4 },
   everyMs: 5000,
-  unevenLooks: 3,
+  unevenLooks: 2,
   deadAfterMs: 600_000,
 }
 
@@ -130,7 +130,11 @@ const tendAll = Effect.fnUntraced(function* (plane: Plane, policy: TendingPolicy
     yield* attempt(
       "the balance of nodes",
       Effect.map(
-        rebalanceOnce(plane, { options: policy.balance, isDue: uneven >= policy.unevenLooks }),
+        evenOut(plane, {
+          options: policy.balance,
+          isDue: uneven >= policy.unevenLooks,
+          goesOn: () => leadsMeta(plane),
+        }),
         (isUneven) => {
           uneven = isUneven ? uneven + 1 : 0
         },

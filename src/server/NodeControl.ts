@@ -3,7 +3,7 @@ import type { NamespaceId, NodeId, RangeDescriptor } from "../types.ts"
 import type { NodeAddresses, RangeReport } from "../wire/answers.ts"
 import type { PeerHello } from "../wire/peer.ts"
 import type { OddReplica } from "./comparison.ts"
-import type { Directory, NodeRecord } from "./directory.ts"
+import { type Directory, type NodeRecord, takesReport } from "./directory.ts"
 import type { RingReport } from "./eventualHalf.ts"
 import type { Identity } from "./Identity.ts"
 import type { RangeMeasure } from "./load/rangeMeasures.ts"
@@ -121,6 +121,10 @@ export class NodeControl implements ControlShape {
 
   readonly whenUnknown = (refresh: () => void): void => {
     this.refresh = refresh
+  }
+
+  news(known: ReadonlyArray<RangeDescriptor>): ReadonlyArray<RangeDescriptor> {
+    return this.led().filter((descriptor) => takesReport(known, descriptor))
   }
 
   /** Others know more of the directory than this node: it is read again soon. */

@@ -84,6 +84,8 @@ export interface ControlShape {
   readonly forget: (namespace: NamespaceId) => boolean
   /** Descriptors of the ranges led here. */
   readonly led: () => ReadonlyArray<RangeDescriptor>
+  /** Those of them that say something new to a directory that knows so much. */
+  readonly news: (known: ReadonlyArray<RangeDescriptor>) => ReadonlyArray<RangeDescriptor>
   /** What they hold, and what is asked of them. */
   readonly measures: () => ReadonlyArray<RangeMeasure>
   /** Replicas of those ranges that hold other data than most, and are to be replaced. */

@@ -9,6 +9,7 @@
  * - `lease`: no two valid leases of a group at one instant (1)
  * - `tiling`: ranges tile the position space, and replicas on a node are disjoint (3)
  * - `versions`: a range's versions only rise, and at equal index its replicas agree on its descriptor
+ * - `directory`: what the meta group says of a range, as a node learns it, goes back
  * - `members`: majorities of consecutive memberships of a group meet; each replica goes by the last one in its log
  * - `removed`: only a replica that was removed from its group is destroyed; then it neither votes nor comes back
  * - `chain`: at equal index replicas have made the same writes (4)
@@ -35,6 +36,7 @@ export type Invariant =
   | "lease"
   | "tiling"
   | "versions"
+  | "directory"
   | "members"
   | "removed"
   | "chain"

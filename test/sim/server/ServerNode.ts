@@ -1,9 +1,13 @@
 import { Cause, Context, Effect, Exit, Layer, Logger, Option } from "effect"
+import type { TendingPolicy } from "../../../src/admin/Tending.ts"
 import { DataDirectories } from "../../../src/disk/DataDirectory.ts"
 import { DirectoryInUse } from "../../../src/disk/DirectoryLock.ts"
 import * as Node from "../../../src/Node.ts"
 import { bootstrapDescriptors } from "../../../src/server/bootstrap.ts"
+import { isNewer } from "../../../src/server/descriptors.ts"
+import type { Directory } from "../../../src/server/directory.ts"
 import { NodeFailed, StoreFailure } from "../../../src/server/Store.ts"
+import { Control, type ControlShape } from "../../../src/server/StoreService.ts"
 import type { StoreSettings } from "../../../src/server/settings.ts"
 import type { StoreLoop } from "../../../src/server/storeLoop.ts"
 import type { StoreLoopOptions } from "../../../src/server/storeTypes.ts"
@@ -20,6 +24,7 @@ export interface NodeWorld extends CheckedWorld {
   readonly nodes: Map<NodeId, ServerNode>
   readonly founders: ReadonlyArray<NodeId>
   readonly settings: StoreSettings
+  readonly tending: TendingPolicy | "none"
   /** The process ended by itself, with this reason. */
   stopped(node: ServerNode, reason: string): void
   violated(violation: Violation): void
@@ -90,7 +95,8 @@ export class ServerNode implements CheckedNode {
   private layer() {
     const { world, id, machine } = this
     const bindHost = machine.name
-    const base = { dataDirectory: machine.name, bindHost, settings: world.settings }
+    const { settings, tending } = world
+    const base = { dataDirectory: machine.name, bindHost, settings, tending }
     if (world.founders.includes(id)) {
       const members = world.founders.map((node) => ({ node, ...this.addresses(`n${node}`) }))
       return Node.layer({ ...base, node: id, members })
@@ -125,6 +131,7 @@ export class ServerNode implements CheckedNode {
     const program = Effect.scoped(
       Effect.gen({ self: this }, function* () {
         const context = yield* Layer.build(this.layer())
+        this.checkDirectory(Context.get(context, Control))
         return yield* Context.get(context, StoreFailure).failed
       }),
     ).pipe(
@@ -133,6 +140,25 @@ export class ServerNode implements CheckedNode {
     )
     process.run(() => {
       Effect.runFork(program).addObserver((exit) => this.ended(exit))
+    })
+  }
+
+  /** What the meta group says of a range never goes back. */
+  private checkDirectory(control: ControlShape): void {
+    if (this.isWiped) return
+    const learn = control.learn
+    Object.assign(control, {
+      learn: (directory: Directory) => {
+        const known = new Map(control.directory().ranges.map((range) => [range.id, range]))
+        for (const range of directory.ranges) {
+          const before = known.get(range.id)
+          if (before === undefined || !isNewer(before, range)) continue
+          const versions = `${before.boundsVersion}.${before.membersVersion} to ${range.boundsVersion}.${range.membersVersion}`
+          const text = `n${this.id}: the record of range ${range.id} goes back from ${versions}`
+          this.world.violated(new Violation("directory", text))
+        }
+        learn(directory)
+      },
     })
   }
 

@@ -20,6 +20,7 @@ import { ServerWorkload } from "./ServerWorkload.ts"
 import type { SimulatedProcess } from "./simulatedProcess.ts"
 import { SimulatedTcp } from "./simulatedTcp.ts"
 import { workerOf } from "./simulatedWorker.ts"
+import { drawTending } from "./tending.ts"
 
 /**
  * The server simulator: a whole cluster in one event loop, from the client library of its users down to the disk.
@@ -62,6 +63,7 @@ export class ServerWorld {
   /** Those that have been members, by id. */
   readonly nodes = new Map<NodeId, ServerNode>()
   readonly clients: ReadonlyArray<Machine>
+  readonly tending: ReturnType<typeof drawTending>
   readonly tcp: SimulatedTcp
   readonly faults: ServerFaults
   workload: ServerWorkload | undefined
@@ -82,6 +84,7 @@ export class ServerWorld {
     this.root = root
     this.parameters = drawParameters(root.fork())
     this.settings = settingsOf(this.parameters.settings)
+    this.tending = drawTending(options.seed)
     const { nodes, spareNodes, network, workload, faults } = this.parameters
     this.founders = Array.from({ length: nodes }, (_, i) => i + 1)
     for (const range of bootstrapDescriptors(this.founders)) this.observer.described(0, range, 0)

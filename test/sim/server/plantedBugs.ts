@@ -7,6 +7,7 @@ import {
 } from "../../../src/client/eventual/EventualCalls.ts"
 import { QuorumUnavailable } from "../../../src/Errors.ts"
 import { Identity } from "../../../src/server/Identity.ts"
+import { NodeControl } from "../../../src/server/NodeControl.ts"
 import { NodeDirectory } from "../../../src/server/nodeDirectory.ts"
 import { Machine } from "./machine.ts"
 
@@ -104,6 +105,18 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         for (const each of undo) each()
       }
     },
+  },
+  {
+    title: "the directory takes an older report of a range",
+    plant: () =>
+      replaceMethod(
+        NodeControl.prototype,
+        "news",
+        () =>
+          function (this: unknown) {
+            return (this as NodeControl).led()
+          },
+      ),
   },
   {
     title: "an eventual write whose answer was lost is sent to the next node",
