@@ -4,7 +4,13 @@ import { type Directory, ringAsJson, ringKey } from "../server/directory.ts"
 import type { RingReport } from "../server/eventualHalf.ts"
 import type { ControlShape } from "../server/StoreService.ts"
 import { allocateTokens } from "../topology/allocator.ts"
-import { memberOf, type RingMember, virtualNodesDefault, withMember } from "../topology/member.ts"
+import {
+  memberOf,
+  type RingMember,
+  virtualNodesDefault,
+  virtualNodesMax,
+  withMember,
+} from "../topology/member.ts"
 import { Ring } from "../topology/ring.ts"
 import { nextRing } from "../topology/ringChange.ts"
 import { isRefusal, withDomains, withNewcomer, withParting } from "../topology/ringMembers.ts"
@@ -32,13 +38,8 @@ const silenceMs = 10_000
 export const foundRing = Effect.fnUntraced(function* (meta: Meta, { directory }: Snapshot) {
   if (directory.ring !== undefined) return
   let members: ReadonlyArray<RingMember> = []
-  for (const newcomer of newcomersOf(directory)) {
-    const tokens = allocateTokens({
-      members,
-      strategy,
-      newcomer,
-      virtualNodes: virtualNodesDefault,
-    })
+  for (const { newcomer, virtualNodes } of newcomersOf(directory)) {
+    const tokens = allocateTokens({ members, strategy, newcomer, virtualNodes })
     members = withMember(members, { ...newcomer, state: "member", tokens })
   }
   if (members.length === 0) return
@@ -48,7 +49,11 @@ export const foundRing = Effect.fnUntraced(function* (meta: Meta, { directory }:
 function newcomersOf({ nodes }: Directory) {
   return nodes
     .filter(({ state }) => state === "member")
-    .map(({ id, host, zone = "", rack = "" }) => ({ node: id, host, zone, rack }))
+    .map(({ id, host, zone = "", rack = "", capacity = 1 }) => ({
+      newcomer: { node: id, host, zone, rack },
+      // One that carries more has more of the circle, as far as a ring may go.
+      virtualNodes: Math.min(virtualNodesMax, virtualNodesDefault * capacity),
+    }))
 }
 
 /** Makes the next version of the ring, if one is due. True when it did. */
@@ -69,14 +74,14 @@ export const stepRing = Effect.fnUntraced(function* (
 
 /** The version with one member more, or one that is gone. */
 function withMembers(ring: Ring, directory: Directory): Ring | undefined {
-  for (const newcomer of newcomersOf(directory)) {
+  for (const { newcomer, virtualNodes } of newcomersOf(directory)) {
     const known = memberOf(ring.members, newcomer.node)
     if (known !== undefined) {
       const moved = known.state === "member" ? withDomains(ring, newcomer) : undefined
       if (moved !== undefined) return moved
       continue
     }
-    const next = withNewcomer(ring, newcomer, virtualNodesDefault)
+    const next = withNewcomer(ring, newcomer, virtualNodes)
     if (!isRefusal(next)) return next
   }
   for (const { id, state } of directory.nodes) {
