@@ -126,8 +126,8 @@ export const serve = Command.make(
   Command.withShortDescription("Run one node"),
   Command.withDescription(
     "Runs one node until Ctrl-C. With --data alone it is a whole cluster of one node, at the ports of the first node of npm start. With --id and --cluster it is one of the nodes that a cluster " +
-      "begins with: start each of them once with an empty directory and the same list. With --join it becomes a further node of a cluster that runs: it is given an id, and replicas come by " +
-      "kvorum range move and add-replica. A directory that has joined knows its cluster: --data alone starts it again, at the same addresses.",
+      "begins with: start each of them once with an empty directory and the same list. With --join it becomes a further node of a cluster that runs: it is given an id, and within a minute or so " +
+      "its share of the ranges. A directory that has joined knows its cluster: --data alone starts it again, at the same addresses.",
   ),
   Command.withExamples([
     { command: "kvorum serve --data /var/lib/kvorum", description: "a cluster of one node" },

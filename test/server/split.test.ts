@@ -53,6 +53,21 @@ describe("a range that splits", () => {
     expect([cluster.replica(parent, 20)?.raft.term, votes]).toEqual([1, 0])
   })
 
+  test("is not split past the memory that its node has for replicas, and says what to do", () => {
+    const before = new LoopCluster({}).untilLeader(1).loop.replicas.size
+    const cluster = new LoopCluster({
+      settings: { replicaMemoryBytes: (before + 1) * 64 * 1024 },
+    })
+    for (const key of keys(60)) cluster.put(key, "1")
+    expect(cluster.split(1, 20)?._tag).toBe("Changed")
+    expect(cluster.untilLeader(1).loop.replicas.size).toBe(before + 1)
+    const refused = cluster.split(1, 21)
+    expect(refused).toMatchObject({
+      refusal: { _tag: "InvalidRequest", message: expect.stringContaining("kvorum range merge") },
+    })
+    cluster.expectWhole()
+  })
+
   test("another leader, that has found the split in its log, seeks votes for the child", () => {
     const cluster = new LoopCluster({})
     for (const key of keys(20)) cluster.put(key, "1")

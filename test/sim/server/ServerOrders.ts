@@ -46,6 +46,8 @@ export class ServerOrders {
   private readonly prng: Prng
   /** Apart, so that worlds without merges are what they were. */
   private readonly mergePrng: Prng
+  /** Whether a node that leaves is replaced. */
+  private readonly leavePrng: Prng
   private client: ClientShape | undefined
   private underWay = 0
   private stopped = false
@@ -63,6 +65,7 @@ export class ServerOrders {
     this.parameters = options.parameters
     this.prng = options.prng
     this.mergePrng = options.mergePrng
+    this.leavePrng = options.mergePrng.fork()
   }
 
   get isIdle(): boolean {
@@ -225,6 +228,7 @@ export class ServerOrders {
     if (joined.length === 0) return undefined
     const { id } = this.prng.pick(joined)
     this.leaving.add(id)
-    return { verb: verbs.nodeRemove, args: { node: id }, node: id }
+    const verb = this.leavePrng.chance(0.4) ? verbs.nodeReplace : verbs.nodeRemove
+    return { verb, args: { node: id }, node: id }
   }
 }

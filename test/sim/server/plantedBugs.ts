@@ -7,13 +7,15 @@ import {
 } from "../../../src/client/eventual/EventualCalls.ts"
 import { QuorumUnavailable } from "../../../src/Errors.ts"
 import { Identity } from "../../../src/server/Identity.ts"
-import { NodeControl } from "../../../src/server/NodeControl.ts"
+import { NodeControl, type NodeControlOptions } from "../../../src/server/NodeControl.ts"
 import { NodeDirectory } from "../../../src/server/nodeDirectory.ts"
 import { Machine } from "./machine.ts"
 
 /** A bug of the node layer or the client, to see that the server simulator finds it. `plant` returns how to take it out again. */
 export interface PlantedBug {
   readonly title: string
+  /** The search begins with it: one before it takes long. Default 1. */
+  readonly from?: number
   readonly plant: () => () => void
 }
 
@@ -108,13 +110,18 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
   },
   {
     title: "the directory takes an older report of a range",
+    from: 19,
     plant: () =>
       replaceMethod(
         NodeControl.prototype,
         "news",
         () =>
           function (this: unknown) {
-            return (this as NodeControl).led()
+            // Of whoever holds a replica, however far behind it is.
+            const { options } = this as { options: NodeControlOptions }
+            return options
+              .ranges()
+              .flatMap(({ descriptor, term }) => (term > 0 ? [descriptor] : []))
           },
       ),
   },
