@@ -2,7 +2,7 @@ import { Effect } from "effect"
 import type { NodeRecord } from "../server/directory.ts"
 import type { Plane } from "./Plane.ts"
 
-/** What `node list` shows of each node: its record, and whether it lives, as the node that was asked believes (server/swim/swim.ts). */
+/** What `node list` shows of each node: its record, and whether it lives, as the node that was asked believes (topology/swim/swim.ts). */
 export interface ShownNode {
   readonly id: number
   readonly state: ShownState

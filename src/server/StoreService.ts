@@ -1,5 +1,6 @@
 import { Context } from "effect"
 import type { EventualReply, EventualRequest } from "../dynamo/node/requests.ts"
+import type { Belief } from "../topology/swim/messages.ts"
 import type { NamespaceId, NodeId, RangeDescriptor, Version } from "../types.ts"
 import type { NamespaceInfo, NodeAddresses, NodeStatus, Refusal } from "../wire/answers.ts"
 import type { OddReplica } from "./comparison.ts"
@@ -7,7 +8,6 @@ import type { Directory, NodeRecord } from "./directory.ts"
 import type { RingReport } from "./eventualHalf.ts"
 import type { RangeMeasure } from "./load/rangeMeasures.ts"
 import type { RangeReport, Reply, Request } from "./requests.ts"
-import type { Belief } from "./swim/messages.ts"
 
 /** Who a node is, for handshakes. */
 export interface NodeIdentity {

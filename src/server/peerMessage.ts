@@ -4,6 +4,7 @@ import type { ByteWriter } from "../lib/byteWriter.ts"
 import { crc32 } from "../lib/checksum.ts"
 import { readMessage, writeMessage } from "../raft/layout.ts"
 import type { Message } from "../raft/message.ts"
+import { readSwim, type SwimMessage, writeSwim } from "../topology/swim/messages.ts"
 import type { RangeDescriptor, RangeId, ReplicaId, Term, WallMs } from "../types.ts"
 import {
   type Beat,
@@ -27,7 +28,6 @@ import {
   writeEntriesWanted,
 } from "./lostEntries.ts"
 import { type MergeMessage, readMergeMessage, writeMergeMessage } from "./merge/messages.ts"
-import { readSwim, type SwimMessage, writeSwim } from "./swim/messages.ts"
 import {
   readTickRefused,
   readTickWanted,

@@ -5,12 +5,12 @@ import { hintDefaults } from "../dynamo/node/hints.ts"
 import { reapDefaults } from "../dynamo/node/reaper.ts"
 import type { JournalOptions } from "../journal/journal.ts"
 import { defaultEngineOptions, type EngineOptions } from "../lsm/engine.ts"
+import { type SwimSettings, swimDefaults } from "../topology/swim/swim.ts"
 import type { DiskLimits } from "./diskScore.ts"
 import type { SpaceSettings } from "./diskSpace.ts"
 import type { JournalScrubSettings } from "./journalScrubber.ts"
 import type { PaceSettings } from "./pace.ts"
 import type { SessionLimits } from "./sessions.ts"
-import { type SwimSettings, swimDefaults } from "./swim/swim.ts"
 
 /**
  * Every constant of the store loop. A node runs with `defaultSettings`; the simulator draws others, down to the smallest legal ones, so

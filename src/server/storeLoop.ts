@@ -26,6 +26,7 @@ import type { EventualRequest } from "../dynamo/node/requests.ts"
 import type { JournalWrite } from "../journal/journal.ts"
 import { assert } from "../lib/assert.ts"
 import { Prng } from "../lib/prng.ts"
+import { Swim } from "../topology/swim/swim.ts"
 import type {
   LogIndex,
   MonotonicMs,
@@ -60,7 +61,6 @@ import { SnapshotExchange } from "./snapshotExchange.ts"
 import { Storage } from "./storage.ts"
 import type { StoreJob, StoreJobResult } from "./storeJobs.ts"
 import type { ClockReading, StoreLoopOptions, StoreOutput } from "./storeTypes.ts"
-import { Swim } from "./swim/swim.ts"
 import { Ticks } from "./ticks.ts"
 import { limitUnapplied } from "./unappliedLimit.ts"
 

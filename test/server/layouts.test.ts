@@ -204,6 +204,17 @@ describe("stored and sent layouts", () => {
     },
     { _tag: "Clock", range: 0, wallMs: 1_700_000_000_123 },
     {
+      _tag: "Swim",
+      range: 0,
+      kind: "ask",
+      sequence: 2 ** 40,
+      about: 3,
+      rumours: [
+        { node: 2, belief: "down", incarnation: 2 ** 40 },
+        { node: 4, belief: "suspect", incarnation: 0 },
+      ],
+    },
+    {
       _tag: "TickWanted",
       range: 3,
       from: 2,

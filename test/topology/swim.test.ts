@@ -2,8 +2,8 @@ import { describe, expect, test } from "bun:test"
 import { ByteReader } from "../../src/lib/byteReader.ts"
 import { ByteWriter } from "../../src/lib/byteWriter.ts"
 import { Prng } from "../../src/lib/prng.ts"
-import { readSwim, type SwimMessage, writeSwim } from "../../src/server/swim/messages.ts"
-import { Swim, swimDefaults } from "../../src/server/swim/swim.ts"
+import { readSwim, type SwimMessage, writeSwim } from "../../src/topology/swim/messages.ts"
+import { Swim, swimDefaults } from "../../src/topology/swim/swim.ts"
 
 interface Flying {
   readonly atMs: number
