@@ -2,8 +2,8 @@ import { Effect } from "effect"
 import { directoryAsJson, type NodeRecord, type NodeState } from "../server/directory.ts"
 import type { NodeId, RangeDescriptor, RangeId } from "../types.ts"
 import { invalid, nodeKey, type Snapshot } from "./Meta.ts"
-import { liveNodes, type Plane, rangesOf, refreshAll, stayingNodes } from "./Plane.ts"
-import { type Candidate, loadsOf, placeVoters } from "./placement.ts"
+import { liveNodes, membersOf, type Plane, rangesOf, refreshAll, stayingNodes } from "./Plane.ts"
+import { type Candidate, isCrowded, loadsOf, placeVoters } from "./placement.ts"
 import { measuresOf } from "./Reports.ts"
 import { reshape } from "./Reshape.ts"
 import { leaveRing } from "./RingKeeping.ts"
@@ -74,12 +74,16 @@ interface Departure {
   readonly heirs: ReadonlyArray<NodeId>
   /** There is no other node to take the replica: it goes, and the range has one fewer. */
   readonly isFewer: boolean
+  /** Its replicas are in fewer zones, racks or hosts afterwards: nobody who would keep them apart could take it. */
+  readonly isCrowded: boolean
 }
 
 /** Of each range that the node holds a replica of. Refused where it has the only one, and nobody could take it. `heir`: who takes all that it does not hold already. */
 const departuresFrom = Effect.fnUntraced(function* (plane: Plane, leaving: NodeId, heir?: NodeId) {
-  const live = yield* liveNodes(plane)
-  const candidates = live.filter(({ node }) => node !== leaving)
+  const members = yield* membersOf(plane)
+  const candidates = members
+    .filter(({ isUp, isLeaving }) => isUp && !isLeaving)
+    .filter(({ node }) => node !== leaving)
   const descriptors = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
   const loads = loadsOf(descriptors)
   const held = descriptors.filter(({ replicas }) => replicas.some(({ node }) => node === leaving))
@@ -91,7 +95,8 @@ const departuresFrom = Effect.fnUntraced(function* (plane: Plane, leaving: NodeI
     for (const node of wanted) loads.set(node, (loads.get(node) ?? 0) + 1)
     const heirs = wanted.filter((node) => !votersOf(descriptor).includes(node))
     const isFewer = wanted.length < votersOf(descriptor).length
-    return { id: descriptor.id, wanted, heirs, isFewer }
+    const crowds = !isFewer && isCrowded(members, votersOf(descriptor), wanted)
+    return { id: descriptor.id, wanted, heirs, isFewer, isCrowded: crowds }
   })
   const stuck = departures.find(({ wanted }) => wanted.length === 0)
   if (stuck === undefined) return departures
@@ -135,6 +140,11 @@ class Departing {
   }
 }
 
+/** Of how many ranges the replicas are in fewer failure domains than they were. */
+function flagged(crowded: number): { readonly crowded?: number } {
+  return crowded === 0 ? {} : { crowded }
+}
+
 function depart(plane: Plane, leaving: NodeId, { id, heirs }: Departure) {
   return reshape(plane, id, (voters) => [
     ...voters.filter((node) => node !== leaving && !heirs.includes(node)),
@@ -167,6 +177,7 @@ export const drainNode = Effect.fnUntraced(function* (plane: Plane, node: NodeId
   if (state === "removed") return yield* invalid(`n${node} was removed from the cluster`)
   if (state === "leaving") return yield* invalid(`n${node} is being removed`)
   let moved = 0
+  let crowded = 0
   const departing = new Departing(plane)
   yield* departing.measure()
   for (;;) {
@@ -188,10 +199,11 @@ export const drainNode = Effect.fnUntraced(function* (plane: Plane, node: NodeId
       yield* depart(plane, node, departure)
       departing.gone(departure)
       moved++
+      if (departure.isCrowded) crowded++
     }
   }
   yield* leaveRing(plane, node)
-  return { moved }
+  return { moved, ...flagged(crowded) }
 })
 
 /**
@@ -210,6 +222,7 @@ const leave = Effect.fnUntraced(function* (
   let { state } = yield* recordOf(plane, leaving)
   let moved = 0
   let fewer = 0
+  let crowded = 0
   const departing = new Departing(plane)
   yield* departing.measure()
   for (;;) {
@@ -233,11 +246,12 @@ const leave = Effect.fnUntraced(function* (
       departing.gone(departure)
       if (departure.isFewer) fewer++
       else moved++
+      if (departure.isCrowded) crowded++
     }
   }
   yield* tellLeaving(plane, leaving)
   yield* refreshAll(plane)
-  return { moved, fewer }
+  return { moved, fewer, ...flagged(crowded) }
 })
 
 /**
@@ -271,8 +285,8 @@ export const replaceNode = Effect.fnUntraced(function* (plane: Plane, leaving: N
       )
     }
   }
-  const { moved } = yield* leave(plane, leaving, heir.node)
-  return { moved, by: heir.node }
+  const { fewer: _, ...done } = yield* leave(plane, leaving, heir.node)
+  return { ...done, by: heir.node }
 })
 
 /** The one that was removed is no longer among those that are told; it reads it in the directory, and stops. */

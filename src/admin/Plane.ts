@@ -71,10 +71,10 @@ export const membersOf = Effect.fnUntraced(function* ({ client, meta }: Plane) {
   const answering = new Set(status.nodes.map(({ id }) => id))
   return directory.nodes
     .filter(({ state }) => state !== "removed")
-    .map(({ id, host, state }): Member => {
+    .map(({ id, host, zone = "", rack = "", state }): Member => {
       const isLeaving = state === "draining" || state === "leaving"
       const isUp = state !== "joining" && answering.has(id)
-      return { node: id, host, isUp, isLeaving }
+      return { node: id, host, zone, rack, isUp, isLeaving }
     })
 })
 

@@ -5,7 +5,8 @@ import { containsPosition, rangeAsJson } from "../server/directory.ts"
 import type { NodeId, Position, RangeDescriptor, RangeId } from "../types.ts"
 import { middleCuts } from "./cuts.ts"
 import { boundaryKey, invalid } from "./Meta.ts"
-import { liveNodes, type Plane, pause, rangeOf, rangesOf } from "./Plane.ts"
+import { liveNodes, membersOf, type Plane, pause, rangeOf, rangesOf } from "./Plane.ts"
+import { isCrowded } from "./placement.ts"
 import { reshape, type Wish } from "./Reshape.ts"
 import { votersOf } from "./reshaping.ts"
 
@@ -137,7 +138,8 @@ export const moveReplica = Effect.fnUntraced(function* (
     return yield* invalid(`range ${range} has no replica on n${from}: it has ${named(voters)}`)
   }
   const wish: Wish = (present) => [...present.filter((node) => node !== from && node !== to), to]
-  return done(yield* reshape(plane, range, wish))
+  const crowded = isCrowded(yield* membersOf(plane), voters, wish(voters)) ? { crowded: 1 } : {}
+  return { ...done(yield* reshape(plane, range, wish)), ...crowded }
 })
 
 export const addReplica = Effect.fnUntraced(function* (plane: Plane, range: RangeId, on: NodeId) {

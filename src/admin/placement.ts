@@ -1,8 +1,8 @@
+import { type Standing, spreadOf } from "../topology/spread.ts"
 import type { NodeId, RangeDescriptor } from "../types.ts"
 
-/** A node that may take a replica. */
-export interface Candidate {
-  readonly node: NodeId
+/** A node that may take a replica, and where it stands. */
+export interface Candidate extends Standing {
   readonly host: string
 }
 
@@ -26,28 +26,45 @@ export interface PlacementOptions {
 }
 
 /**
- * `count` nodes for the voters of a range, in order of id; fewer when there are not enough. One after another: on a host that holds none of them if
- * there is such a host, then where there are the fewest replicas, then where the data is already, then the lowest id.
+ * `count` nodes for the voters of a range, in order of id; fewer when there are not enough. One after another: where it adds most to the zones, racks and hosts that the chosen ones are in,
+ * then where there are the fewest replicas, then where the data is already, then the lowest id.
  */
 export function placeVoters(options: PlacementOptions): ReadonlyArray<NodeId> {
   const { candidates, loads, present, count } = options
-  const chosen = [...options.keep]
-  const hostOf = new Map(candidates.map(({ node, host }) => [node, host]))
-  const hosts = new Set(chosen.map((node) => hostOf.get(node)))
-  const cost = ({ node, host }: Candidate): ReadonlyArray<number> => [
-    hosts.has(host) ? 1 : 0,
-    (loads.get(node) ?? 0) - (present.includes(node) ? 1 : 0),
-    present.includes(node) ? 0 : 1,
-    node,
-  ]
-  while (chosen.length < count) {
-    const left = candidates.filter(({ node }) => !chosen.includes(node))
-    const best = left.sort((one, other) => compare(cost(one), cost(other)))[0]
-    if (best === undefined) break
-    chosen.push(best.node)
-    hosts.add(best.host)
+  const standing = new Map<NodeId, Standing>(candidates.map((each) => [each.node, each]))
+  const chosen = options.keep.map((node): Standing => standing.get(node) ?? { node })
+  const cost = (candidate: Candidate): ReadonlyArray<number> => {
+    const { node } = candidate
+    const isPresent = present.includes(node)
+    return [
+      -spreadOf([...chosen, candidate]),
+      (loads.get(node) ?? 0) - (isPresent ? 1 : 0),
+      isPresent ? 0 : 1,
+      node,
+    ]
   }
-  return chosen.sort((left, right) => left - right)
+  while (chosen.length < count) {
+    const left = candidates.filter(({ node }) => chosen.every((each) => each.node !== node))
+    const costs = new Map(left.map((candidate) => [candidate.node, cost(candidate)]))
+    const best = left.sort((one, other) =>
+      compare(costs.get(one.node) ?? [], costs.get(other.node) ?? []),
+    )[0]
+    if (best === undefined) break
+    chosen.push(best)
+  }
+  return chosen.map(({ node }) => node).sort((left, right) => left - right)
+}
+
+/** Whether voters that change from some nodes to others are in fewer zones, racks or hosts afterwards. */
+export function isCrowded(
+  nodes: ReadonlyArray<Standing>,
+  before: ReadonlyArray<NodeId>,
+  after: ReadonlyArray<NodeId>,
+): boolean {
+  const standing = new Map(nodes.map((each) => [each.node, each]))
+  const of = (ids: ReadonlyArray<NodeId>) =>
+    spreadOf(ids.map((node) => standing.get(node) ?? { node }))
+  return of(after) < of(before)
 }
 
 function compare(left: ReadonlyArray<number>, right: ReadonlyArray<number>): number {

@@ -5,7 +5,7 @@ import type { NodeStatus } from "../wire/answers.ts"
 import { withCluster } from "./Cluster.ts"
 import { Argument, Command } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { longOrder, nodeOf } from "./Orders.ts"
+import { longOrder, nodeOf, noteCrowded } from "./Orders.ts"
 import { note, print, printJson } from "./Output.ts"
 import { nodeName } from "./receipts.ts"
 
@@ -102,6 +102,7 @@ const remove = Command.make(
     yield* note(
       `${nodeName(node)} is no longer of the cluster${said}: its process ends by itself, and its data is of no more use`,
     )
+    yield* noteCrowded(result)
     if (typeof fewer === "number" && fewer > 0) {
       yield* note(
         `${fewer} ranges have one replica fewer, since no other node could take it: let a node join, then kvorum range add-replica`,
@@ -136,6 +137,7 @@ const drain = Command.make(
     yield* note(
       `${nodeName(node)} is empty, ${result.moved} replicas were moved away: it stays in the cluster and is given nothing; kvorum node remove ${nodeName(node)} takes it out`,
     )
+    yield* noteCrowded(result)
   }),
 ).pipe(
   Command.withShortDescription("Empty a node before it is taken out"),
@@ -164,6 +166,7 @@ const replace = Command.make(
     yield* note(
       `${nodeName(by)} has taken the place of ${of}: ${moved} replicas were moved, and ${of} is no longer of the cluster`,
     )
+    yield* noteCrowded(result)
   }),
 ).pipe(
   Command.withShortDescription("Put another node in the place of one"),

@@ -4,7 +4,7 @@ import { InvalidRequest, type KvorumError } from "../Errors.ts"
 import { parseNode } from "./addresses.ts"
 import { type ClusterFlags, withCluster } from "./Cluster.ts"
 import { Argument, Flag } from "./EffectCli.ts"
-import { type CommandEnded, usageError } from "./Output.ts"
+import { type CommandEnded, note, usageError } from "./Output.ts"
 import { ProgressLine } from "./Progress.ts"
 
 /** What the commands that change the cluster share: each gives one order to a node, which carries it out. */
@@ -108,6 +108,14 @@ const watch = Effect.fnUntraced(function* (
     line.show({ path: of, doneBytes, totalBytes, pieces: { done, total, unit } })
   }
 })
+
+/** Said where an order has left copies nearer to each other than they were. */
+export const noteCrowded = ({ crowded }: Readonly<Record<string, unknown>>): Effect.Effect<void> =>
+  typeof crowded !== "number"
+    ? Effect.void
+    : note(
+        `the replicas of ${crowded} ranges are now in fewer zones, racks or hosts than before: no other node could take them; let one join there, then kvorum rebalance`,
+      )
 
 export const nodeFlag = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar("NODE"), Flag.withDescription(description))

@@ -6,7 +6,7 @@ import { positionIn } from "../lib/position.ts"
 import { withCluster } from "./Cluster.ts"
 import { Argument, Command, Flag } from "./EffectCli.ts"
 import * as Flags from "./Flags.ts"
-import { longOrder, nodeFlag, nodeOf, order, rangeArgument } from "./Orders.ts"
+import { longOrder, nodeFlag, nodeOf, noteCrowded, order, rangeArgument } from "./Orders.ts"
 import { note, print, printJson, usageError } from "./Output.ts"
 import { rangeList } from "./Ranges.ts"
 import { nodeName } from "./receipts.ts"
@@ -181,6 +181,7 @@ const move = Command.make(
     })
     const done = `range ${range}: the replica of ${nodeName(from)} has moved to ${nodeName(to)}`
     yield* report(options, result, done)
+    if (!options.json) yield* noteCrowded(result)
   }),
 ).pipe(
   Command.withShortDescription("Move a replica to another node"),

@@ -1,4 +1,5 @@
 import type { NodeId, RangeId } from "../types.ts"
+import { type Domains, domainsOf, spreadNumber, spreadOf } from "./spread.ts"
 
 /**
  * Which replicas and leaders should be elsewhere, so that no node carries much more than its share.
@@ -122,18 +123,8 @@ class Balance {
 
   // ---- Failure domains
 
-  /** How many different zones, racks and hosts; each outweighs all that come after it. */
   private spreadOf(nodes: ReadonlyArray<NodeId>): number {
-    const zones = new Set<string>()
-    const racks = new Set<string>()
-    const hosts = new Set<string>()
-    for (const id of nodes) {
-      const { zone, rack, host } = this.places.get(id)?.node ?? unknown
-      zones.add(zone === "" ? `?${id}` : zone)
-      racks.add(rack === "" ? `${zone}?${id}` : `${zone}/${rack}`)
-      hosts.add(host === "" ? `?${id}` : host)
-    }
-    return zones.size * 4096 + racks.size * 64 + hosts.size
+    return spreadOf(nodes.map((node) => this.places.get(node)?.node ?? { node }))
   }
 
   private spreadOut(): void {
@@ -142,10 +133,11 @@ class Balance {
       if (this.steps.length >= this.options.movesMax) return
       const present = this.spreadOf(replicas)
       const count = replicas.length
-      const bound =
-        Math.min(count, most.zones) * 4096 +
-        Math.min(count, most.racks) * 64 +
-        Math.min(count, most.hosts)
+      const bound = spreadNumber({
+        zones: Math.min(count, most.zones),
+        racks: Math.min(count, most.racks),
+        hosts: Math.min(count, most.hosts),
+      })
       if (present >= bound) continue
       const best = this.bestSwap(id, replicas, present)
       if (best !== undefined) this.move(id, best, "spread")
@@ -153,15 +145,8 @@ class Balance {
   }
 
   /** Of those that may take replicas: no range can be spread over more. */
-  private mostDomains() {
-    const [zones, racks, hosts] = [new Set<string>(), new Set<string>(), new Set<string>()]
-    for (const { node } of this.takers) {
-      const { zone, rack, host, node: id } = node
-      zones.add(zone === "" ? `?${id}` : zone)
-      racks.add(rack === "" ? `${zone}?${id}` : `${zone}/${rack}`)
-      hosts.add(host === "" ? `?${id}` : host)
-    }
-    return { zones: zones.size, racks: racks.size, hosts: hosts.size }
+  private mostDomains(): Domains {
+    return domainsOf(this.takers.map(({ node }) => node))
   }
 
   /** The exchange of one replica that spreads the range best; of equal ones that to the node with the smallest share. */
@@ -304,8 +289,6 @@ class Balance {
 
 /** Of the nodes with the largest and the smallest shares so many are looked at for one move: where domains forbid all of those, the next look is at a changed cluster. */
 const lookedAtMax = 48
-
-const unknown = { zone: "", rack: "", host: "" }
 
 function shareOf({ weight, node }: Place): number {
   return weight / node.capacity

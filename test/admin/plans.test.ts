@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import { cutsOf, middleCuts } from "../../src/admin/cuts.ts"
 import { votersWithout } from "../../src/admin/Nodes.ts"
-import { loadsOf, placeVoters } from "../../src/admin/placement.ts"
+import { isCrowded, loadsOf, placeVoters } from "../../src/admin/placement.ts"
 import { heirOf, nextStep, votersOf, withLearners } from "../../src/admin/reshaping.ts"
 import { parseOrder } from "../../src/admin/verbs.ts"
 import { compareBytes, toHex } from "../../src/lib/bytes.ts"
@@ -92,6 +92,34 @@ describe("placing replicas", () => {
     expect(place(4)).toEqual([1, 2, 3, 4])
     expect(place(9)).toEqual([1, 2, 3, 4])
     expect(place(3, [2])).toEqual([2, 3, 4])
+  })
+
+  test("zones before racks before hosts, whatever the loads", () => {
+    const at = (node: number, zone: string, rack: string) => ({
+      node,
+      host: `h${node}`,
+      zone,
+      rack,
+    })
+    const candidates = [
+      at(1, "z1", "r1"),
+      at(2, "z1", "r1"),
+      at(3, "z1", "r2"),
+      at(4, "z2", "r1"),
+      at(5, "z3", "r1"),
+    ]
+    const loads = new Map([
+      [4, 50],
+      [5, 60],
+    ])
+    const place = (count: number, keep: ReadonlyArray<number> = []) =>
+      placeVoters({ candidates, loads, keep, present: [], count })
+    expect(place(3)).toEqual([1, 4, 5])
+    expect(place(3, [4])).toEqual([1, 4, 5])
+    expect(place(4)).toEqual([1, 3, 4, 5])
+    expect(isCrowded(candidates, [1, 4, 5], [1, 2, 4])).toBe(true)
+    expect(isCrowded(candidates, [1, 2, 4], [1, 3, 4])).toBe(false)
+    expect(isCrowded(candidates, [1, 3, 4], [1, 2, 4])).toBe(true)
   })
 
   test("where the data is already counts for one replica less", () => {
