@@ -28,10 +28,14 @@ describe("the ring", () => {
       await nodes.join("joiner")
       // Nodes that have not yet heard of the ring or of each other may not reach all owners.
       const during = writeAll(client, "two", "quorum")
-      await until("n4 owns its share", () => {
-        const ring = ringAt(nodes, "n1")
-        return isAtRest(ring) && ownedBy(ring, 4) > 0
-      })
+      await until(
+        "n4 owns its share",
+        () => {
+          const ring = ringAt(nodes, "n1")
+          return isAtRest(ring) && ownedBy(ring, 4) > 0
+        },
+        60_000,
+      )
       await during
       const ring = ringAt(nodes, "n1")
       // Three of four own each slot.

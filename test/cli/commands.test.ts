@@ -190,6 +190,7 @@ describe.concurrent("orders", () => {
           ["rebalance", "cluster.rebalance", { dryRun: false }, ""],
           ["rebalance --dry-run", "cluster.rebalance", { dryRun: true }, ""],
           ["node remove n4", "node.remove", { node: 4 }, ""],
+          ["node replace n4", "node.replace", { node: 4 }, ""],
         ]
         for (const [words, verb, args, stdout] of cases) {
           const done = await run(words.split(" "))
@@ -198,7 +199,12 @@ describe.concurrent("orders", () => {
             code: 0,
             stdout,
           })
-          expect(orders.pop()).toEqual({ verb, args })
+          // Long orders carry the name by which they are asked about later.
+          const given = orders.pop() as { verb: string; args: Record<string, unknown> }
+          const { order, ...rest } = given.args
+          expect({ verb: given.verb, args: rest } as object).toEqual({ verb, args })
+          const isLong = /^node |^range move|^rebalance$/.test(words)
+          expect([words, typeof order]).toEqual([words, isLong ? "string" : "undefined"])
           if (stdout === "") expect(done.stderr).not.toBe("")
         }
         const json = await run("node remove n4 --json".split(" "))

@@ -221,12 +221,12 @@ export class NodeSet {
     this.outputs.set(id, [new Output(child.stdout), new Output(child.stderr)])
   }
 
-  /** Starts a further node, which joins by way of n1; its id, when it is up. It is not among `ids`. */
+  /** Starts a further node, which joins by way of n1, and returns its id when it is up. One after another: they take the next ports that are free. It is not among `ids`. */
   async join(): Promise<number> {
     const id = this.nodes + ++this.joined
     const data = join(this.directory, `n${id}`)
     this.spawn(id, ["serve", "--join", this.endpoint(1), "--data", data])
-    await until(`n${id} is up`, () => this.log(id).includes(`n${id} is up: `))
+    await until(`n${id} is up`, () => this.log(id).includes(`n${id} is up: `), 60_000)
     return id
   }
 

@@ -295,6 +295,10 @@ describe.concurrent("the cluster", () => {
       index: expect.any(Number),
       replicas: ["n1", "n2", "n3"],
       roles: ["voter", "voter", "voter"],
+      bytes: expect.any(Number),
+      entries: expect.any(Number),
+      requestsPerSecond: expect.any(Number),
+      hot: expect.any(Array),
     })
     for (let i = 1; i < ranges.length; i++)
       expect(ranges[i]?.start).toBe(ranges[i - 1]?.end as string)

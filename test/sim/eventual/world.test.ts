@@ -6,7 +6,7 @@ import { eventualMutants } from "./mutants.ts"
 import { runEventualSeed } from "./world.ts"
 
 const freshSeed = Number(process.env.KVORUM_SEED ?? Math.floor(Math.random() * 2 ** 40))
-const freshSeeds = 6
+const freshSeeds = 4
 const mutantsTried = 5
 
 /** Seeds that found something once. */

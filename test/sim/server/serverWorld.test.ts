@@ -5,7 +5,7 @@ import { runServerSeed } from "./ServerWorld.ts"
 
 /** Seeds that once found something. */
 const regressionSeeds = [134]
-const freshCount = 3
+const freshCount = 2
 /** Most are found by the second or third. */
 const searchedMax = 30
 
