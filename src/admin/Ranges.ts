@@ -18,7 +18,11 @@ export const splitByOrder = Effect.fnUntraced(function* (
   id: RangeId,
   at: Position | undefined,
 ) {
-  const { left, right, boundary } = yield* splitRange(plane, id, at)
+  // It may have been cut by itself since it was looked at.
+  const { left, right, boundary } = yield* Effect.retry(splitRange(plane, id, at), {
+    times: 3,
+    while: ({ _tag }) => _tag === "RangeMoved",
+  })
   yield* plane.meta.create(boundaryKey(boundary), "ordered")
   return { left, right }
 })

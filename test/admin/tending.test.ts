@@ -43,6 +43,17 @@ test("a range that grows past its size is cut by itself, and nothing is lost; sm
       await order(client, "namespace.create", { name: "grown", partitioning: "ordered" })
       await fill(client, "grown", 2400)
       await until("five ranges at least", () => rangesOf(nodes, 2).length >= 5, 60_000)
+      // An order that names a range must find it as it was seen.
+      let [count, sinceMs] = [0, performance.now()]
+      await until(
+        "no range is cut any more",
+        () => {
+          const present = rangesOf(nodes, 2).length
+          if (present !== count) [count, sinceMs] = [present, performance.now()]
+          return performance.now() - sinceMs > 3000
+        },
+        60_000,
+      )
       const counted = await run(client.count("grown", {}))
       expect(counted.count).toBe(2400)
       const at = `00000002${toHex(Buffer.from("key:01234"))}`

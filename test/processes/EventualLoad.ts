@@ -1,6 +1,7 @@
 import { Effect, ManagedRuntime } from "effect"
 import { Client } from "../../src/client/Client.ts"
 import { text } from "../../src/lib/bytes.ts"
+import { until } from "./Cluster.ts"
 
 const namespace = "eventual"
 
@@ -18,7 +19,13 @@ export class EventualLoad {
     this.runtime = ManagedRuntime.make(Client.layer({ endpoints, deadlineMs: 30_000 }))
   }
 
-  start(writers: number): void {
+  /** Begins once the namespace is there: a cluster that has just been founded takes strong writes before. */
+  async start(writers: number): Promise<void> {
+    const first = Effect.flatMap(Client, ({ eventual }) => eventual.put(namespace, "first", "1"))
+    await until("the eventual namespace is there", async () => {
+      const result = await this.runtime.runPromise(Effect.result(first))
+      return result._tag === "Success"
+    })
     this.running = Promise.all(Array.from({ length: writers }, () => this.writer()))
   }
 

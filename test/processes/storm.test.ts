@@ -51,7 +51,7 @@ test("splits, merges, moves, joins, drains, replacements and kills under the hig
   try {
     await until("all nodes are ready", async () => (await load.readyNodes()) === 3)
     load.start(0)
-    eventual.start(8)
+    await eventual.start(8)
     await until("there are keys to split at", () => load.counts.ok > 2000, 60_000)
     const fourth = await nodes.join()
     await reshuffle(`n${fourth}`)
