@@ -113,7 +113,12 @@ const make = Effect.fnUntraced(function* (options: Parameters<typeof layer>[0]) 
     Effect.tapCause((cause) => Effect.logError("the ring is no longer kept", cause)),
     Effect.forkScoped,
   )
-  if (tending !== "none") yield* Effect.forkScoped(tend(plane, tending))
+  if (tending !== "none") {
+    yield* tend(plane, tending).pipe(
+      Effect.tapCause((cause) => Effect.logError("the cluster no longer tends itself", cause)),
+      Effect.forkScoped,
+    )
+  }
   const run = yield* FiberSet.makeRuntime<never, void, never>()
   const longOrders = new LongOrders(
     plane,
@@ -123,7 +128,10 @@ const make = Effect.fnUntraced(function* (options: Parameters<typeof layer>[0]) 
     },
     run,
   )
-  yield* Effect.forkScoped(longOrders.takeOver())
+  yield* longOrders.takeOver().pipe(
+    Effect.tapCause((cause) => Effect.logError("long orders are no longer taken over", cause)),
+    Effect.forkScoped,
+  )
   let underWay = 0
   yield* Effect.acquireRelease(
     Effect.sync(() =>

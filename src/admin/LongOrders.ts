@@ -244,7 +244,9 @@ export class LongOrders {
     for (;;) {
       yield* Effect.sleep(takeOverEveryMs)
       if (!this.plane.control.led().some(({ id }) => id === metaRange)) continue
-      yield* Effect.ignore(this.look())
+      yield* Effect.catch(this.look(), ({ message }) =>
+        Effect.logDebug(`long orders were not looked at: ${message}`),
+      )
     }
   })
 

@@ -121,7 +121,7 @@ class Departing {
     if (this.plane.report === undefined) return
     const nodes = yield* liveNodes(this.plane)
     const measures = yield* measuresOf(
-      this.plane,
+      this.plane.client,
       nodes.map(({ node }) => node),
     )
     this.bytesOf = (range) => measures.get(range)?.bytes ?? 0

@@ -102,7 +102,7 @@ const nextSteps = Effect.fnUntraced(function* (plane: Plane, options: BalanceOpt
   const records = new Map((yield* plane.meta.read).directory.nodes.map((each) => [each.id, each]))
   const members = yield* membersOf(plane)
   const up = members.filter(({ isUp }) => isUp).map(({ node }) => node)
-  const weightOf = weightsOf(yield* measuresOf(plane, up))
+  const weightOf = weightsOf(yield* measuresOf(plane.client, up))
   const nodes = members.map(({ node, host, isUp, isLeaving }): BalancedNode => {
     const { zone = "", rack = "", capacity = 1 } = records.get(node) ?? {}
     return { node, zone, rack, host, capacity, takes: isUp && !isLeaving }

@@ -79,7 +79,7 @@ const tendOwn = Effect.fnUntraced(function* (plane: Plane, { sizing }: TendingPo
     yield* Effect.sleep(ownEveryMs)
     const measures = plane.control.measures().filter(({ range }) => range !== metaRange)
     const nowMs = yield* Clock.currentTimeMillis
-    for (const verdict of watch.look(measures.map(asSized), nowMs)) {
+    for (const verdict of watch.look(measures.map(asSized), nowMs, plane.control.cutOf)) {
       const measure = measures.find(({ range }) => range === verdict.range)
       if (measure === undefined) continue
       if (verdict._tag === "Hot") yield* Effect.logWarning(hotText(plane, measure))
@@ -151,7 +151,7 @@ const mergeCold = Effect.fnUntraced(function* (plane: Plane, watch: MergeWatch) 
   const { directory, versions } = yield* plane.meta.read
   const ranges = (yield* rangesOf(plane)).map(({ descriptor }) => descriptor)
   const nodes = directory.nodes.filter(({ state }) => state !== "removed").map(({ id }) => id)
-  const measures = yield* measuresOf(plane, nodes)
+  const measures = yield* measuresOf(plane.client, nodes)
   const placed = ranges.map(({ id, namespace, start }): PlacedRange => {
     const measure = measures.get(id)
     return { id, namespace, start, measure: measure === undefined ? undefined : asSized(measure) }

@@ -1,10 +1,10 @@
 import { Effect } from "effect"
-import type { NodeReport } from "../admin/Reports.ts"
-import { verbs } from "../admin/verbs.ts"
+import { measuresOf } from "../admin/Reports.ts"
 import type { ClientShape } from "../client/Client.ts"
 import { sizeText } from "../doctor/keyText.ts"
-import { fromHex, text, toHex } from "../lib/bytes.ts"
+import { text, toHex } from "../lib/bytes.ts"
 import { keyIn } from "../lib/position.ts"
+import type { RangeMeasure } from "../server/load/rangeMeasures.ts"
 import type { NamespaceInfo, RangeReport } from "../wire/answers.ts"
 import { withCluster } from "./Cluster.ts"
 import { Command } from "./EffectCli.ts"
@@ -35,42 +35,29 @@ function placesText(row: {
     .join(" ")
 }
 
-type Measure = NodeReport["ranges"][number]
-
-const reportMs = 2000
-
 /** What the leaders say that answer: how large a range is, and what is asked of it. */
-const measures = Effect.fnUntraced(function* (client: ClientShape) {
-  const { nodes } = yield* client.status()
-  const byRange = new Map<number, Measure>()
-  yield* Effect.forEach(
-    nodes,
-    ({ id }) =>
-      Effect.match(client.admin(verbs.nodeReport, {}, { node: id, deadlineMs: reportMs }), {
-        onSuccess: (report) => {
-          for (const each of (report as NodeReport).ranges) byRange.set(each.range, each)
-        },
-        onFailure: () => undefined,
-      }),
-    { concurrency: 16, discard: true },
+const measures = (client: ClientShape) =>
+  Effect.flatMap(client.status(), ({ nodes }) =>
+    measuresOf(
+      client,
+      nodes.map(({ id }) => id),
+    ),
   )
-  return byRange
-})
 
 /** Keys that have a large part of a range's load. */
 function hotKeys(
-  { hot }: Measure,
+  { hot }: RangeMeasure,
   { descriptor }: RangeReport,
   namespaces: ReadonlyArray<NamespaceInfo>,
 ) {
   const namespace = namespaces.find(({ id }) => id === descriptor.namespace)
   return hot.map(({ position, share }) => {
-    const key = keyIn(namespace?.partitioning ?? "ordered", fromHex(position) ?? new Uint8Array())
+    const key = keyIn(namespace?.partitioning ?? "ordered", position)
     return { key: text(key), percent: Math.round(100 * share) }
   })
 }
 
-function measureText({ bytes, entries, requestsPerSecond }: Measure): string {
+function measureText({ bytes, entries, requestsPerSecond }: RangeMeasure): string {
   return `  size ${sizeText(bytes)}  entries ${entries}  load ${Math.round(requestsPerSecond)}/s`
 }
 

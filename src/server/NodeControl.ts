@@ -20,6 +20,7 @@ export interface NodeControlOptions {
   readonly ranges: () => ReadonlyArray<RangeReport>
   readonly odd: () => ReadonlyArray<OddReplica>
   readonly measures: () => ReadonlyArray<RangeMeasure>
+  readonly cutOf: ControlShape["cutOf"]
   /** The loop takes note of ranges that it does not hold, for those who ask for them here. */
   readonly learnRange: (descriptor: RangeDescriptor) => void
   /** The eventual half learns the ring and its namespaces. */
@@ -114,6 +115,7 @@ export class NodeControl implements ControlShape {
   readonly odd = (): ReadonlyArray<OddReplica> => this.options.odd()
 
   readonly measures = (): ReadonlyArray<RangeMeasure> => this.options.measures()
+  readonly cutOf: ControlShape["cutOf"] = (range) => this.options.cutOf(range)
 
   readonly appoint = (administrator: Administrator | undefined): void => {
     this.administrator = administrator

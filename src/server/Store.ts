@@ -215,6 +215,7 @@ const make = Effect.fnUntraced(function* (options: StoreOptions) {
         learnRange: (descriptor) => loop.learn(descriptor),
         odd: () => loop.oddReplicas(),
         measures: () => loop.rangeMeasures(),
+        cutOf: (range) => loop.cutOf(range),
         learnEventual: (directory) => {
           loop.eventual.learnDirectory(directory)
           driver.wake()

@@ -1,7 +1,7 @@
 import { Context } from "effect"
 import type { EventualReply, EventualRequest } from "../dynamo/node/requests.ts"
 import type { Belief } from "../topology/swim/messages.ts"
-import type { NamespaceId, NodeId, RangeDescriptor, Version } from "../types.ts"
+import type { NamespaceId, NodeId, Position, RangeDescriptor, RangeId, Version } from "../types.ts"
 import type { NamespaceInfo, NodeAddresses, NodeStatus, Refusal } from "../wire/answers.ts"
 import type { OddReplica } from "./comparison.ts"
 import type { Directory, NodeRecord } from "./directory.ts"
@@ -88,6 +88,8 @@ export interface ControlShape {
   readonly news: (known: ReadonlyArray<RangeDescriptor>) => ReadonlyArray<RangeDescriptor>
   /** What they hold, and what is asked of them. */
   readonly measures: () => ReadonlyArray<RangeMeasure>
+  /** A position that halves what is asked of one of them, if there is one. */
+  readonly cutOf: (range: RangeId) => Position | undefined
   /** Replicas of those ranges that hold other data than most, and are to be replaced. */
   readonly odd: () => ReadonlyArray<OddReplica>
   /** Who carries out orders; until then, and after `undefined`, they are refused. */

@@ -31,6 +31,7 @@ import type {
   LogIndex,
   MonotonicMs,
   NodeId,
+  Position,
   RangeDescriptor,
   RangeId,
   Term,
@@ -408,6 +409,11 @@ export class StoreLoop {
   /** What the ranges that are led here hold, and what is asked of them. */
   rangeMeasures(): ReadonlyArray<RangeMeasure> {
     return this.measures.take(this.sorted, this.clock.monotonicMs)
+  }
+
+  /** A position that halves what is asked of a range here, if there is one. */
+  cutOf(range: RangeId): Position | undefined {
+    return this.replicas.get(range)?.load.cut()
   }
 
   /** Replicas of ranges led here that hold other data than most, and are to be replaced. */

@@ -41,8 +41,6 @@ export interface SizedRange {
   readonly bytes: number
   readonly entries: number
   readonly requestsPerSecond: number
-  /** Halves the load. */
-  readonly cut: Position | undefined
 }
 
 export type Verdict =
@@ -64,17 +62,22 @@ export class SplitWatch {
     this.policy = policy
   }
 
-  /** What is to be done now; the caller need not remember what it has been told. */
-  look(ranges: ReadonlyArray<SizedRange>, nowMs: MonotonicMs): ReadonlyArray<Verdict> {
+  /** What is to be done now; the caller need not remember what it has been told. `cutOf`: a position that halves a range's load. */
+  look(
+    ranges: ReadonlyArray<SizedRange>,
+    nowMs: MonotonicMs,
+    cutOf: (range: RangeId) => Position | undefined,
+  ): ReadonlyArray<Verdict> {
     const verdicts: Array<Verdict> = []
     const busySince = new Map<RangeId, MonotonicMs>()
     for (const range of ranges) {
       const isBusy = range.requestsPerSecond > this.policy.splitRequestsPerSecond
       if (isBusy) busySince.set(range.id, this.busySince.get(range.id) ?? nowMs)
-      const verdict = this.verdictOf(range, nowMs, busySince.get(range.id))
       // A half that is still too large is another thing to do.
       const name = `${range.id} ${range.boundsVersion}`
-      if (verdict === undefined || nowMs < (this.quietUntil.get(name) ?? 0)) continue
+      if (nowMs < (this.quietUntil.get(name) ?? 0)) continue
+      const verdict = this.verdictOf(range, nowMs, { since: busySince.get(range.id), cutOf })
+      if (verdict === undefined) continue
       this.quietUntil.set(name, nowMs + againMs)
       // A half is busy anew, or is not.
       busySince.delete(range.id)
@@ -88,15 +91,19 @@ export class SplitWatch {
   }
 
   private verdictOf(
-    { id, bytes, entries, cut }: SizedRange,
+    { id, bytes, entries }: SizedRange,
     nowMs: MonotonicMs,
-    busySince: MonotonicMs | undefined,
+    busy: {
+      readonly since: MonotonicMs | undefined
+      readonly cutOf: (range: RangeId) => Position | undefined
+    },
   ): Verdict | undefined {
     const { splitBytes, splitEntries, splitHoldMs } = this.policy
     if (bytes > splitBytes || entries > splitEntries) {
       return { _tag: "Split", range: id, at: undefined }
     }
-    if (busySince === undefined || nowMs - busySince < splitHoldMs) return undefined
+    if (busy.since === undefined || nowMs - busy.since < splitHoldMs) return undefined
+    const cut = busy.cutOf(id)
     return cut === undefined ? { _tag: "Hot", range: id } : { _tag: "Split", range: id, at: cut }
   }
 }

@@ -1,5 +1,5 @@
 import { Effect, ManagedRuntime } from "effect"
-import type { NodeReport } from "../../src/admin/Reports.ts"
+import { measuresOf } from "../../src/admin/Reports.ts"
 import { Client, type ClientShape } from "../../src/client/Client.ts"
 import { Prng } from "../../src/lib/prng.ts"
 import { NodeSet, temporaryFolder } from "../processes/Cluster.ts"
@@ -123,20 +123,18 @@ interface Place {
 async function placesOf(client: ClientShape, run: Run): Promise<ReadonlyMap<string, Place>> {
   const reports = await run(client.ranges())
   const { nodes } = await run(client.status())
-  const bytes = new Map<number, number>()
-  for (const { id } of nodes) {
-    const report = await run(
-      Effect.result(client.admin("node.report", {}, { node: id, deadlineMs: 2000 })),
-    )
-    if (report._tag !== "Success") continue
-    for (const each of (report.success as NodeReport).ranges) bytes.set(each.range, each.bytes)
-  }
+  const measures = await run(
+    measuresOf(
+      client,
+      nodes.map(({ id }) => id),
+    ),
+  )
   const places = new Map<string, Place>()
   for (const { descriptor } of reports) {
     for (const { node, role } of descriptor.replicas) {
       if (role !== "voter") continue
       const range = descriptor.id
-      places.set(`${range} ${node}`, { range, node, bytes: bytes.get(range) ?? 0 })
+      places.set(`${range} ${node}`, { range, node, bytes: measures.get(range)?.bytes ?? 0 })
     }
   }
   return places

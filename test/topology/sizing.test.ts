@@ -8,6 +8,9 @@ import {
 } from "../../src/topology/sizing.ts"
 
 const mebibyte = 2 ** 20
+const cut = new Uint8Array([1, 2])
+const atCut = () => cut
+const nowhere = () => undefined
 const at = (...bytes: ReadonlyArray<number>) => new Uint8Array(bytes)
 
 function range(id: number, of: Partial<SizedRange> = {}): SizedRange {
@@ -17,7 +20,6 @@ function range(id: number, of: Partial<SizedRange> = {}): SizedRange {
     bytes: mebibyte,
     entries: 1000,
     requestsPerSecond: 0,
-    cut: undefined,
     ...of,
   }
 }
@@ -30,7 +32,7 @@ describe("splits", () => {
       range(2, { bytes: 65 * mebibyte }),
       range(3, { entries: 400_001 }),
     ]
-    expect(watch.look(full, 0)).toEqual([
+    expect(watch.look(full, 0, nowhere)).toEqual([
       { _tag: "Split", range: 2, at: undefined },
       { _tag: "Split", range: 3, at: undefined },
     ])
@@ -39,24 +41,23 @@ describe("splits", () => {
   test("what was just tried is not tried again for a while", () => {
     const watch = new SplitWatch(sizingDefaults)
     const full = [range(1, { bytes: 65 * mebibyte })]
-    const verdicts = [0, 1000, 29_000, 30_000].map((ms) => watch.look(full, ms).length)
+    const verdicts = [0, 1000, 29_000, 30_000].map((ms) => watch.look(full, ms, nowhere).length)
     expect(verdicts).toEqual([1, 0, 0, 1])
     // What a cut has left is another range.
     const half = [range(1, { bytes: 65 * mebibyte, boundsVersion: 2 })]
-    expect(watch.look(half, 31_000).length).toBe(1)
+    expect(watch.look(half, 31_000, nowhere).length).toBe(1)
   })
 
   test("load must hold for 30 s without a gap, and cuts where it is halved", () => {
     const watch = new SplitWatch(sizingDefaults)
-    const cut = at(1, 2)
-    const busy = [range(1, { requestsPerSecond: 10_001, cut })]
-    const calm = [range(1, { requestsPerSecond: 9_999, cut })]
-    expect(watch.look(busy, 0)).toEqual([])
-    expect(watch.look(busy, 29_999)).toEqual([])
-    expect(watch.look(calm, 30_000)).toEqual([])
-    expect(watch.look(busy, 31_000)).toEqual([])
-    expect(watch.look(busy, 60_000)).toEqual([])
-    expect(watch.look(busy, 61_000)).toEqual([{ _tag: "Split", range: 1, at: cut }])
+    const busy = [range(1, { requestsPerSecond: 10_001 })]
+    const calm = [range(1, { requestsPerSecond: 9_999 })]
+    expect(watch.look(busy, 0, atCut)).toEqual([])
+    expect(watch.look(busy, 29_999, atCut)).toEqual([])
+    expect(watch.look(calm, 30_000, atCut)).toEqual([])
+    expect(watch.look(busy, 31_000, atCut)).toEqual([])
+    expect(watch.look(busy, 60_000, atCut)).toEqual([])
+    expect(watch.look(busy, 61_000, atCut)).toEqual([{ _tag: "Split", range: 1, at: cut }])
   })
 
   test("a hot key is told now and then, and never split, however long it is hot", () => {
@@ -64,7 +65,7 @@ describe("splits", () => {
     const hot = [range(1, { requestsPerSecond: 50_000 })]
     const tags: Array<string> = []
     for (let ms = 0; ms <= 600_000; ms += 1000) {
-      for (const { _tag } of watch.look(hot, ms)) tags.push(_tag)
+      for (const { _tag } of watch.look(hot, ms, nowhere)) tags.push(_tag)
     }
     expect(new Set(tags)).toEqual(new Set(["Hot"]))
     expect(tags.length).toBeGreaterThan(5)

@@ -1,5 +1,5 @@
 import type { Engine } from "../../lsm/engine.ts"
-import type { BoundsVersion, LogIndex, MonotonicMs, Position, RangeId } from "../../types.ts"
+import type { BoundsVersion, LogIndex, MonotonicMs, RangeId } from "../../types.ts"
 import { dataEnd, dataKey } from "../engineKeys.ts"
 import type { Replica } from "../replica.ts"
 import type { HotKey } from "./hotKeys.ts"
@@ -12,8 +12,6 @@ export interface RangeMeasure {
   readonly bytes: number
   readonly entries: number
   readonly requestsPerSecond: number
-  /** A position that halves the load, if there is one. */
-  readonly cut: Position | undefined
   readonly hot: ReadonlyArray<HotKey>
 }
 
@@ -58,8 +56,7 @@ export class RangeMeasures {
       const { bytes, entries } = this.sizes.get(range) ?? { bytes: 0, entries: 0 }
       const { boundsVersion } = machine.descriptor
       const { requestsPerSecond } = load
-      const asked = { requestsPerSecond, cut: load.cut(), hot: load.hot() }
-      return { range, boundsVersion, bytes, entries, ...asked }
+      return { range, boundsVersion, bytes, entries, requestsPerSecond, hot: load.hot() }
     })
   }
 
